@@ -1,0 +1,16 @@
+"""What the registry knows of a feature source other than zero-shot LLM embeddings."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """One feature source. `builder` is `build(graph: TextGraph, options) -> float32 [num_nodes, dim]`."""
+
+    name: str
+    summary: str = ""
+    builder: object = ""
+    options: object = ""  # a pydantic model of its options
+    needs_text: bool = True
+    version: int = 1  # raise when the same options would give other features
+    needs: str = ""  # what to get before it can be used; empty: ready
