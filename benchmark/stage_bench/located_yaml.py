@@ -47,7 +47,7 @@ class Document:
     root: yaml.MappingNode
 
     def place(self, location: Sequence[str | int] = (), *, key: bool = False) -> str:
-        """`file:line:column` of the part at that location, or of the deepest part of it that exists.
+        """`file:line:column` of the part at that location; steps that do not exist are passed over.
 
         key: point at the key that leads there, not at its value.
         """
@@ -55,8 +55,8 @@ class Document:
         at = node
         for step in location:
             found = _child(node, step)
-            if found is None:
-                break
+            if found is None:  # a key that is missing, or the name of a branch in a pydantic location
+                continue
             at, node = (found[0] if key else found[1]), found[1]
         return _place(at)
 

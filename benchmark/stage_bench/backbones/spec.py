@@ -1,6 +1,7 @@
 """What the registry knows of a backbone before anything heavy is imported."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,3 +20,22 @@ class BackboneSpec:
     paper: str = ""
     family: str = "message passing"  # or "diffusion", "graph-free"
     needs: str = ""  # what to get before it can be used; empty: ready
+
+
+@dataclass(frozen=True)
+class BackboneChoice:
+    """A backbone as a suite wants it, every option settled.
+
+    `label` is what the leaderboard shows; `trials`, `sampler`, `tuning_seeds` and `space` are those of its study, if
+    there is to be one (trials 0: none).
+    """
+
+    name: str
+    label: str
+    version: int
+    options: dict[str, Any]
+    training: dict[str, Any]
+    trials: int = 0
+    sampler: str = ""
+    tuning_seeds: tuple[int, ...] = ()
+    space: dict[str, Any] | None = None

@@ -1,15 +1,15 @@
-"""The built-in dataset `api-docs`: the API documentation of scipy, scikit-learn and networkx as a text-attributed graph.
+"""The built-in dataset `api-docs`: the documentation of scipy, scikit-learn and networkx as a text-attributed graph.
 
 The installed source files are read with `ast`; nothing of the packages is imported.
 
-Nodes are the functions and classes at the top level of a module, and the methods of those classes (properties too), that
-have a docstring and whose own names, class included, do not begin with `_`. Modules may be private, since scipy and scikit-learn
-define most of their API in private modules. Tests, vendored code and build scripts are left out. A text is in the graph
-once: of several objects with the same text the one with the shortest path stays, then the first by id.
+Nodes are the functions and classes at the top level of a module and the methods of those classes (properties too) that
+have a docstring and no name with a leading `_`. Modules may be private: scipy and scikit-learn define most of their API
+in private modules. What a module's `__all__` leaves out is no node, and neither are tests, vendored code and build
+scripts. A text is in the graph once: of several objects with one text the shortest id stays, then the first.
 
-A node's id is its dotted path without private modules (`scipy.optimize.minimize` for `scipy/optimize/_minimize.py`); objects
-that would share an id keep their full paths. Its label is the public subpackage or module below the package
-(`scipy.optimize`, `networkx.algorithms`). Its text is the docstring without what names other places: see `_clean`.
+A node's id is its dotted path without private modules (`scipy.optimize.minimize` for `scipy/optimize/_minimize.py`);
+objects that would share an id keep their full paths. Its label is the public subpackage or module below the package
+(`scipy.optimize`, `networkx.algorithms`). Its text is the docstring without what names a place (see `_clean`).
 
 Edges go from a class to its methods and to its base classes, and from an object to its See Also entries.
 """
@@ -23,8 +23,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata, util
+from itertools import takewhile
 from pathlib import Path
 from textwrap import dedent
+from typing import TypeAlias
 
 from stage_bench.errors import StageBenchError
 
@@ -34,31 +36,35 @@ EXTRACTOR_VERSION = 1
 PACKAGES = {"scipy": "scipy", "sklearn": "scikit-learn", "networkx": "networkx"}
 """Import name -> distribution name."""
 
-_EXCLUDED = frozenset(
-    {"_build_utils", "_external", "_lib", "_precompute", "_test_common", "_testing", "benchmarks", "conftest", "doc"}
-    | {"docs", "externals", "setup", "tests"}
-)
+_TESTING = {"tests", "conftest", "_testing", "_testutils", "_mptestutils", "_tstutils", "_test_common", "_mocking"}
+_BUILDING = {"benchmarks", "doc", "docs", "setup", "_build_utils", "_precompute"}
+_VENDORED = {"_lib", "_external", "externals"}
+_EXCLUDED = frozenset(_TESTING | _BUILDING | _VENDORED)
 _DROPPED_SECTIONS = frozenset({"see also", "example", "examples", "reference", "references", "note", "notes"})
+
+_Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 _UNDERLINE = re.compile(r"\s*([-=~^])\1{2,}\s*")
 _DOCTEST = re.compile(r"\s*(?:>>>|\.\.\.)(?: .*)?")
+_ROLE = re.compile(r":(?:py:)?[a-z]+:(?=`)")  # what stands before `name`
 _LINKS = (
     (re.compile(r"\b(?:https?|ftp)://[^\s<>`]+"), ""),
     (re.compile(r":(?:ref|doc|mod|numref):`[^`<]*`"), ""),  # the name of a page or module, with no text of its own
     (re.compile(r"\s*<[^<>`]*>`_*"), "`"),  # `text <target>`
-    (re.compile(r":(?:py:)?[a-z]+:(?=`)"), ""),  # the role before `name`
+    (_ROLE, ""),
     (re.compile(r"%\(\w+\)s"), ""),  # filled in when the package is imported
 )
 _NAME = r"[^\W\d]\w*"
+# With the quotes and the call brackets around it; "e.g." and "i.e." are words.
 _DOTTED = re.compile(rf"(`{{0,2}})~?(?<!\w)(?!(?:e\.g|i\.e)\b){_NAME}(?:\.{_NAME})+(?:\(\))?\1")
 _REFERENCE = re.compile(rf"{_NAME}(?:\.{_NAME})*")
 
 
 @dataclass(frozen=True)
 class ApiGraph:
-    """`nodes` have the keys `id`, `text` and `label` and are sorted by id; `edges` are sorted pairs of positions in `nodes`.
+    """`nodes`: keys `id`, `text` and `label`, sorted by id; `edges`: sorted, distinct (source, target) positions in it.
 
-    `versions` maps distribution names to installed versions; it is empty where other folders were read.
+    `versions`: distribution name -> version; empty where other folders than the installed ones were read.
     """
 
     nodes: list[dict[str, str]]
@@ -101,8 +107,8 @@ def installed_versions() -> dict[str, str]:
 def extract(roots: Mapping[str, Path] | None = None, min_class_size: int = 60) -> ApiGraph:
     """Read the graph from package folders (import name -> folder; default: the installed `PACKAGES`).
 
-    Labels with fewer than `min_class_size` nodes are dropped with their nodes. Raises StageBenchError where a package is
-    absent or a file cannot be read as Python.
+    Labels with fewer than `min_class_size` nodes are dropped with their nodes. Raises StageBenchError where a package
+    is absent or a file cannot be read as Python.
     """
     versions = installed_versions() if roots is None else {}
     roots = _installed_roots() if roots is None else roots
@@ -152,17 +158,37 @@ def _read_module(module: tuple[str, ...], file: Path) -> Iterator[_Object]:
             tree = ast.parse(file.read_bytes(), filename=str(file))
     except (OSError, SyntaxError, ValueError) as error:
         raise StageBenchError(f"dataset api-docs: {file} cannot be read as Python: {error}") from error
+    offered = _offered(tree)
     for statement in tree.body:
-        yield from _read_definition(module, (), statement)
-        if isinstance(statement, ast.ClassDef) and not statement.name.startswith("_"):
-            for member in statement.body:
-                if not isinstance(member, ast.ClassDef):
+        if not isinstance(statement, _Definition) or statement.name.startswith("_"):
+            continue
+        if offered is None or statement.name in offered:
+            yield from _read_definition(module, (), statement)
+            for member in statement.body if isinstance(statement, ast.ClassDef) else ():
+                if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
                     yield from _read_definition(module, (statement.name,), member)
 
 
-def _read_definition(module: tuple[str, ...], owner: tuple[str, ...], statement: ast.stmt) -> Iterator[_Object]:
-    if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return
+def _offered(tree: ast.Module) -> set[str] | None:
+    """The names in `__all__`; None where a module has none, or one that is computed."""
+    names: set[str] = set()
+    found = False
+    for statement in tree.body:
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id="__all__")], value=ast.expr() as value)
+                | ast.AnnAssign(target=ast.Name(id="__all__"), value=ast.expr() as value)
+                | ast.AugAssign(target=ast.Name(id="__all__"), value=ast.expr() as value)
+            ):
+                try:
+                    names.update(ast.literal_eval(value))
+                except ValueError:
+                    return None
+                found = True
+    return names if found else None
+
+
+def _read_definition(module: tuple[str, ...], owner: tuple[str, ...], statement: _Definition) -> Iterator[_Object]:
     doc = ast.get_docstring(statement)
     if doc is None or statement.name.startswith("_"):
         return
@@ -179,8 +205,8 @@ def _read_definition(module: tuple[str, ...], owner: tuple[str, ...], statement:
 def _clean(doc: str) -> tuple[str, tuple[str, ...]]:
     """The text of a docstring, and the names in its See Also sections.
 
-    The text has no See Also, Examples, References and Notes sections, no doctest lines, and nothing that names a module:
-    dotted names go as a whole (their last part would often be the label), URLs and the targets of references too.
+    The text has no See Also, Examples, References and Notes sections, no doctest lines, and nothing that names a
+    module: dotted names go as a whole (their last part would often be the label), URLs and reference targets too.
     Underlines of headings and template placeholders, which are not words, go as well.
     """
     kept, see_also = [], []
@@ -208,8 +234,7 @@ def _names(see_also: list[str]) -> Iterator[str]:
     """The names before the colon in the entries of a See Also section; indented lines are descriptions."""
     for line in dedent("\n".join(see_also)).splitlines():
         if not line[:1].isspace():
-            entry = re.sub(r":(?:py:)?[a-z]+:(?=`)", "", line)
-            for name in entry.partition(":")[0].split(","):
+            for name in _ROLE.sub("", line).partition(":")[0].split(","):
                 reference = _REFERENCE.fullmatch(name.strip(" `~*-()"))
                 if reference:
                     yield reference[0]
@@ -224,7 +249,7 @@ def _with_ids(objects: Iterable[_Object]) -> dict[str, _Object]:
     return {".".join(item.public_path if uses[item.public_path] == 1 else path): item for path, item in by_path.items()}
 
 
-def _without_repeated_texts(named: dict[str, _Object]) -> dict[str, _Object]:
+def _without_repeated_texts(named: Mapping[str, _Object]) -> dict[str, _Object]:
     kept: dict[str, str] = {}
     for id_ in sorted(named, key=lambda id_: (id_.count("."), id_)):
         kept.setdefault(named[id_].text, id_)
@@ -250,20 +275,19 @@ def _links(objects: list[_Object]) -> Iterator[tuple[_Object, _Object]]:
 
 
 def _resolve(reference: str, source: _Object, by_name: Mapping[str, list[_Object]]) -> _Object | None:
-    """The one object that a name means: in the class, else the module, else the subpackage, else anywhere.
+    """The object that a name means: of those it fits, the one that shares most of its path's beginning with `source`.
 
-    A dotted name fits a path that has its parts in that order, so that `scipy.sparse.linalg.eigs` is found where it is
-    defined. A bare name is a method only within its class.
+    None where no object fits or several are equally near. A dotted name fits a path that has its parts in that order,
+    so that `scipy.sparse.linalg.eigs` is found where it is defined. A bare name is a method only within its class.
     """
     *parents, name = reference.split(".")
-    fitting = []
+    near: list[_Object] = []
+    nearest = 0
     for target in by_name.get(name, ()):
-        sibling = target.path[: len(source.module) + 1] == source.path[: len(source.module) + 1]
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(source.path, target.path, strict=False)))
+        reachable = parents or len(target.names) == 1 or shared > len(source.module)
         rest = iter(target.path[:-1])
-        if target is not source and (parents or len(target.names) == 1 or sibling) and all(p in rest for p in parents):
-            closeness = (
-                0 if sibling else 1 if target.module == source.module else 2 if target.label == source.label else 3
-            )
-            fitting.append((closeness, target))
-    closest = [target for closeness, target in fitting if closeness == min(close for close, _ in fitting)]
-    return closest[0] if len(closest) == 1 else None
+        if target is not source and shared >= nearest and reachable and all(part in rest for part in parents):
+            near = [*near, target] if shared == nearest else [target]
+            nearest = shared
+    return near[0] if len(near) == 1 else None

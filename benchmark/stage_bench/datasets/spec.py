@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 class DatasetSpec:
     """One dataset.
 
-    `loader` is `load(spec, data: Path) -> TextGraph` or `"module:function"`; the default reads the folder format from
-    `<data folder>/<name>`. `instructions` maps a variant (`default`, `graph-aware`, `dataset`) to the sentence that
+    `loader` is `load(spec, data: Path, *, undirected: bool) -> TextGraph` or `"module:function"`; the default reads
+    the folder format from `<data folder>/<name>`. `instructions` maps a variant (`default`, `graph-aware`, `dataset`) to the sentence that
     instruction-following LLMs receive.
     """
 

@@ -1,6 +1,7 @@
 """What the registry knows of a feature source other than zero-shot LLM embeddings."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,3 +15,12 @@ class FeatureSpec:
     needs_text: bool = True
     version: int = 1  # raise when the same options would give other features
     needs: str = ""  # what to get before it can be used; empty: ready
+
+
+@dataclass(frozen=True)
+class FeatureChoice:
+    """A feature source as a suite wants it; `label` is what the leaderboard shows."""
+
+    name: str
+    label: str
+    options: dict[str, Any]

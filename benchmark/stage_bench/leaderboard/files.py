@@ -1,24 +1,18 @@
-"""Files of a report: written whole or not at all, under names every file system takes."""
+"""Files of a report: their text, and names that every file system takes."""
 
 import csv
 import hashlib
 import io
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from stage_bench.files import write_bytes
 
-def replace_file(path: Path, data: bytes) -> Path:
-    """Write `data` to `path` under a temporary name and rename, so that a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a rename is atomic only within one file system.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+def replace_text(path: Path, text: str) -> Path:
+    """Write `text` in UTF-8 in one step. A broken character, as a failed program may print it, becomes its escape."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
     return path
 
 
@@ -37,7 +31,7 @@ def file_stem(name: str) -> str:
     A name that had to change gets a short hash, so that `a/b` and `a?b` do not share a file.
     """
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:80]
-    if safe == name:
+    if name and safe == name:
         return name
     digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
     return f"{safe}-{digest}" if safe else digest

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from stage_bench.errors import StageBenchError
-from stage_bench.leaderboard.files import csv_text, replace_file
+from stage_bench.leaderboard.files import csv_text, replace_text
 
 KEY = ("dataset", "split", "features", "llm", "instruction", "backbone")
 """What tells one row of the leaderboard from another."""
@@ -29,6 +29,15 @@ COLUMNS = (
     *("peak_memory_mb", "parameters", "hardware", "status", "source", "note"),
 )
 """Columns of leaderboard.csv. Others read the file: the order is a contract."""
+
+BOARD_INTEGERS = ("n_runs", "rank", "rank_low", "rank_high", "parameters")
+BOARD_DECIMALS = {
+    **dict.fromkeys(("test_accuracy", "test_std", "ci_low", "ci_high", "val_accuracy"), 4),
+    **dict.fromkeys(("embed_seconds", "diffuse_seconds", "tune_seconds"), 2),
+    **dict.fromkeys(("train_seconds", "infer_seconds", "total_seconds"), 2),
+    "peak_memory_mb": 0,
+}
+"""Measurements of COLUMNS, with the decimals they have in leaderboard.csv."""
 
 ACCURACIES = ("test_accuracy", "val_accuracy", "train_accuracy")
 SECONDS = ("load_seconds", "embed_seconds", "diffuse_seconds", "tune_seconds", "train_seconds", "infer_seconds")
@@ -86,7 +95,7 @@ def check_runs(runs: pd.DataFrame, place: str = "runs") -> pd.DataFrame:
         seen.add(row["id"])
     # The order of the input must not show in the output: floating-point means depend on it.
     rows.sort(key=lambda row: (*(row[column] for column in KEY), *seed_order(row), row["id"]))
-    return _frame(rows)
+    return _typed_frame(rows, RUN_COLUMNS, _INTEGERS, _REALS)
 
 
 def seed_order(run: dict[str, Any]) -> tuple[float, float]:
@@ -101,7 +110,7 @@ def read_runs(path: Path) -> pd.DataFrame:
 
 def write_runs(path: Path, runs: pd.DataFrame) -> Path:
     """Write runs.csv. Numbers keep every digit, so that the leaderboard made from the file is the same."""
-    return replace_file(path, runs_csv(runs).encode())
+    return replace_text(path, runs_csv(runs))
 
 
 def runs_csv(runs: pd.DataFrame) -> str:
@@ -112,7 +121,7 @@ def runs_csv(runs: pd.DataFrame) -> str:
 def read_csv(path: Path) -> pd.DataFrame:
     """A CSV file with every cell as text, so that an instruction named `none` stays a word."""
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8")
     except FileNotFoundError:
         raise StageBenchError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
@@ -150,11 +159,20 @@ def _checked(row: dict[str, Any], place: str) -> dict[str, Any]:
     return result
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return typed_frame(rows, RUN_COLUMNS, _INTEGERS, _REALS)
+def board_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a board: COLUMNS in their order and types, sorted by dataset, then accuracy, then backbone."""
+    return _typed_frame(sorted(rows, key=_board_order), COLUMNS, BOARD_INTEGERS, BOARD_DECIMALS)
 
 
-def typed_frame(
+def _board_order(row: dict[str, Any]) -> tuple[Any, ...]:
+    accuracy = row["test_accuracy"]
+    ties = ("backbone", "split", "features", "llm", "instruction", "origin", "source", "note")
+    # Rounded, because the last bits of a mean must not decide the order.
+    value = 0.0 if accuracy is None else -round(accuracy, 12)
+    return (text(row["dataset"]), accuracy is None, value, *(text(row[column]) for column in ties))
+
+
+def _typed_frame(
     rows: list[dict[str, Any]], columns: Iterable[str], integers: Iterable[str], reals: Iterable[str]
 ) -> pd.DataFrame:
     """A frame of `columns`: `integers` as nullable Int64, `reals` as float64, the others as text."""

@@ -102,7 +102,10 @@ def _weights(size: int) -> Array:
 
 def _joint(samples: Sequence[Sequence[float]], seeds: Sequence[Seeds]) -> Array:
     """Resampled means [RESAMPLES, rows]; every row's runs in the order of their seeds."""
-    paired = [[value for _, value in sorted(zip(row, values, strict=True))] for row, values in zip(seeds, samples, strict=True)]
+    paired = [
+        [value for _, value in sorted(zip(row, values, strict=True))]
+        for row, values in zip(seeds, samples, strict=True)
+    ]
     means: Array = (np.array(paired, dtype=float) @ _weights(len(paired[0]))).T
     return means
 

@@ -1,6 +1,7 @@
 """What the registry knows of an embedding model before its weights are loaded."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 POOLINGS = ("mean", "mean-text", "last-token", "cls")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -40,3 +41,21 @@ class LLMSpec:
     @property
     def takes_instruction(self) -> bool:
         return "{instruction}" in self.prompt
+
+
+@dataclass(frozen=True)
+class LLMChoice:
+    """An LLM as a suite wants it, every option settled.
+
+    `label` is what the leaderboard shows; `instruction` is a variant, `none`, or the instruction itself.
+    """
+
+    spec: LLMSpec
+    label: str
+    instruction: str
+    pooling: str
+    max_length: int | None
+    dtype: str
+    normalize: bool
+    path: Path | None
+    trust_remote_code: bool

@@ -1,0 +1,376 @@
+"""The commands. Nothing heavy is imported here: `--help` and `ls` answer at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stage_bench.errors import StageBenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from stage_bench.execution.running import Folders
+
+app = typer.Typer(
+    help="Benchmark embedding models and GNNs on text-attributed graphs: suites in, leaderboards out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Suite = Annotated[Path, typer.Argument(help="A suite, such as suites/quick.yaml.", metavar="SUITE")]
+Results = Annotated[Path, typer.Option(help="Runs, embeddings and studies.", metavar="DIR")]
+Reports = Annotated[Path, typer.Option(help="Leaderboards.", metavar="DIR")]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Datasets; by default $STAGE_BENCH_DATA, else the user's cache folder.", metavar="DIR"),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", metavar="auto|cpu|cuda")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file that registers more; may be repeated.", metavar="FILE")
+]
+KINDS = {"dataset": "datasets", "llm": "llms", "feature": "features", "backbone": "backbones"}
+
+
+@app.command()
+def run(
+    suite: Suite,
+    results: Results = Path("results"),
+    data: Data = None,
+    reports: Reports = Path("reports"),
+    device: Device = "auto",
+    as_json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Do what is missing of a suite, then write and show its leaderboard."""
+    from stage_bench.execution import running
+
+    console, folders = _start(data, results, reports, device, plugin)
+    plan = running.make_plan(suite, folders, lambda line: console.print(f"{line} ...", style="dim", highlight=False))
+    for line in plan.left_out:
+        _say(console, line)
+    jobs = running.todo(plan, folders, lambda line: _say(console, line))
+    _say(console, f"{plan.choices.suite.name}: {len(plan.jobs)} jobs, {len(jobs)} to do")
+    failed: list[str] = []
+    interrupted = False
+    try:
+        failed = running.carry_out(plan, jobs, folders, device, console)
+    except KeyboardInterrupt:
+        interrupted = True
+        _say(console, "interrupted; what is done is kept. The same command goes on from here.")
+    _report(plan, folders, console, as_json)
+    if failed:
+        _say(console, f"{len(failed)} job{'s' if len(failed) > 1 else ''} failed:")
+        for line in failed[:20]:
+            _say(console, f"  {line}")
+    if interrupted:
+        raise typer.Exit(130)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def plan(
+    suite: Suite,
+    results: Results = Path("results"),
+    data: Data = None,
+    as_json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Show the jobs of a suite, and which of them are done."""
+    from stage_bench.execution import running
+
+    console, folders = _start(data, results, Path("reports"), "auto", plugin)
+    made = running.make_plan(suite, folders)
+    jobs = running.todo(made, folders, lambda line: _say(console, line))
+    if as_json:
+        print(running.plan_json(made, jobs))
+        return
+    for line in made.left_out:
+        _say(console, line)
+    _table(running.plan_table(made, jobs))
+    print(f"{len(made.jobs)} jobs, {len(jobs)} to do")
+
+
+@app.command()
+def validate(suite: Suite, data: Data = None, plugin: Plugins = None) -> None:
+    """Check a suite and the datasets it names; nothing is run or written."""
+    from stage_bench.execution import running
+
+    console, folders = _start(data, Path("results"), Path("reports"), "auto", plugin)
+    made = running.make_plan(suite, folders)
+    for line in made.left_out:
+        _say(console, line)
+    print(f"{suite} is valid: {len(made.jobs)} jobs")
+
+
+@app.command()
+def prepare(
+    suite: Suite,
+    results: Results = Path("results"),
+    data: Data = None,
+    device: Device = "auto",
+    plugin: Plugins = None,
+) -> None:
+    """Embed the texts of a suite's datasets, so that `run` finds them done."""
+    from stage_bench.execution import running
+
+    console, folders = _start(data, results, Path("reports"), device, plugin)
+    made = running.make_plan(suite, folders)
+    for line in made.left_out:
+        _say(console, line)
+    failed = running.carry_out(made, running.features_to_prepare(made, folders), folders, device, console)
+    _say(console, "prepared" if not failed else f"{len(failed)} failed")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def report(
+    suite: Suite,
+    results: Results = Path("results"),
+    data: Data = None,
+    reports: Reports = Path("reports"),
+    as_json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Write a suite's leaderboard from the runs that are there."""
+    from stage_bench.execution import running
+
+    console, folders = _start(data, results, reports, "auto", plugin)
+    made = running.make_plan(suite, folders)
+    counts = _report(made, folders, console, as_json)
+    raise typer.Exit(1 if counts["failed"] else 0)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A leaderboard.csv, or its folder.", metavar="A")],
+    b: Annotated[Path, typer.Argument(help="Another.", metavar="B")],
+    as_json: Json = False,
+) -> None:
+    """What changed from one leaderboard to another."""
+    from stage_bench.leaderboard import board, comparison
+
+    paths = [path / "leaderboard.csv" if path.is_dir() else path for path in (a, b)]
+    changes = comparison.compare(*(board.read(path) for path in paths))
+    if as_json:
+        print(changes.to_json(orient="records", indent=1))
+    else:
+        _table([{str(key): value for key, value in row.items()} for row in changes.to_dict("records")])
+
+
+@app.command("ls")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="datasets, llms, features, backbones, executors or suites.")] = None,
+    as_json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """List what is registered, and what each entry needs."""
+    from stage_bench import registry
+
+    _load_plugins(plugin)
+    kinds = [*registry.KINDS, "suites"]
+    if kind is not None and kind not in kinds:
+        raise StageBenchError(registry.unknown("kind", kind, kinds))
+    found = {name: _entries(name) for name in ([kind] if kind else kinds)}
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, rows in found.items():
+        print(f"{name}:")
+        width = max((len(row["name"]) for row in rows), default=0)
+        for row in rows:
+            needs = f"  [needs: {row['needs']}]" if row["needs"] else ""
+            print(f"  {row['name']:<{width}}  {row['summary']}{needs}".rstrip())
+
+
+@app.command()
+def show(
+    kind: Annotated[str, typer.Argument(help="dataset, llm, features or backbone.", metavar="KIND")],
+    name: Annotated[str, typer.Argument(help="A registered name; for a dataset also a folder.", metavar="NAME")],
+    data: Data = None,
+    as_json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Print what is known of one entry."""
+    from stage_bench.execution import describing
+
+    _load_plugins(plugin)
+    facts = describing.describe(_kind(kind), name, _data(data))
+    if as_json:
+        print(json.dumps(facts, indent=1, ensure_ascii=False, default=str))
+    else:
+        print(describing.text(facts))
+
+
+@app.command()
+def check(
+    kind: Annotated[str, typer.Argument(help="dataset, llm or backbone.", metavar="KIND")],
+    name: Annotated[str, typer.Argument(help="A registered name; for a dataset also a folder.", metavar="NAME")],
+    data: Data = None,
+    device: Device = "auto",
+    plugin: Plugins = None,
+) -> None:
+    """Try one entry out: is it wired right?"""
+    from stage_bench.execution import checking
+
+    _load_plugins(plugin)
+    _check_device(device)
+    passed = True
+    for line in checking.check(_kind(kind), name, _data(data), device):
+        print(f"{'ok  ' if line.passed else 'FAIL'}  {line.what}")
+        passed = passed and line.passed
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of suites."""
+    from stage_bench.suite.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def doctor(data: Data = None) -> None:
+    """Look at the installation: versions, DGL, devices, data and weights."""
+    from stage_bench.execution import doctor as doctors
+
+    passed = True
+    for line in doctors.examine(_data(data)):
+        print(f"{'ok  ' if line.passed else 'FAIL'}  {line.what}")
+        passed = passed and line.passed
+    raise typer.Exit(0 if passed else 1)
+
+
+def main() -> None:
+    """The console script: errors become one line, and exit codes are those of the contract."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(standalone_mode=False)
+    except StageBenchError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        show = getattr(error, "show", None)  # click's usage errors know how to print themselves
+        if show is None:
+            raise
+        show()
+        code = getattr(error, "exit_code", 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _start(
+    data: Path | None, results: Path, reports: Path, device: str, plugins: list[Path] | None
+) -> tuple[Console, Folders]:
+    from rich.console import Console
+
+    from stage_bench.execution.running import Folders
+
+    _check_device(device)
+    _load_plugins(plugins)
+    return Console(stderr=True), Folders(_data(data), results, reports)
+
+
+def _check_device(device: str) -> None:
+    if device not in ("auto", "cpu", "cuda"):
+        raise StageBenchError(f"--device {device}: valid are auto, cpu and cuda")
+
+
+def _data(given: Path | None) -> Path:
+    if given is not None:
+        return given
+    if named := os.environ.get("STAGE_BENCH_DATA"):
+        return Path(named)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("stage-bench")) / "data"
+
+
+def _load_plugins(plugins: list[Path] | None) -> None:
+    from stage_bench import registry
+
+    for path in plugins or []:
+        registry.load_plugin(path)
+
+
+def _kind(kind: str) -> str:
+    from stage_bench import registry
+
+    plural = KINDS.get(kind, kind)
+    if plural not in KINDS.values():
+        raise StageBenchError(registry.unknown("kind", kind, KINDS))
+    return plural
+
+
+def _entries(kind: str) -> list[dict[str, str]]:
+    from stage_bench import registry
+
+    if kind != "suites":
+        return [
+            {"name": name, "summary": getattr(spec, "summary", "") or getattr(spec, "hub_id", ""), "needs": getattr(spec, "needs", "")}
+            for name, spec in sorted(registry.specs(kind).items())
+        ]
+    from stage_bench import located_yaml
+    from stage_bench.suite.folders import folder
+
+    rows = []
+    for path in sorted(folder("suites").glob("*.yaml")):
+        value = located_yaml.load(path).value
+        rows.append({"name": path.name, "summary": str(value.get("description", "")), "needs": ""})
+    return rows
+
+
+def _report(plan: Any, folders: Folders, console: Console, as_json: bool) -> dict[str, int]:
+    """Write the report; the board goes to standard output, the paths beside it."""
+    from stage_bench.execution import reporting
+    from stage_bench.runs.store import Store
+
+    store = Store(folders.results)
+    counts = reporting.counts(plan, store)
+    if not counts["done"] and not counts["failed"]:
+        _say(console, "no run is there yet, so there is no leaderboard")
+        return counts
+    board, paths = reporting.write(plan, store, folders.reports)
+    if as_json:
+        rows = json.loads(board.to_json(orient="records"))
+        print(json.dumps({"counts": counts, "files": [str(path) for path in paths], "leaderboard": rows}, indent=1))
+        return counts
+    from rich.console import Console
+
+    from stage_bench.leaderboard import tables
+
+    Console().print(tables.terminal(board))
+    for path in paths:
+        print(path)
+    if counts["missing"]:
+        _say(console, f"{counts['missing']} of {len(plan.runs)} runs are not there yet")
+    return counts
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    from tabulate import tabulate
+
+    print(tabulate(rows, headers="keys", disable_numparse=True))

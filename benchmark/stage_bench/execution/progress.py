@@ -1,0 +1,129 @@
+"""Progress with time left: bars in a terminal, a line a job elsewhere. Everything goes to standard error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from stage_bench.suite.planning import EmbedJob, Job, TuneJob
+
+# First guesses in seconds a run on 3,000 nodes, until runs of the same kind were seen.
+_GUESS = {"mlp": 1.0, "simplegcn": 1.0, "gcn": 3.0, "sage": 3.0, "sign": 4.0, "gat": 6.0, "revgat": 15.0}
+_LINE_EVERY = 10.0  # seconds between lines about one job, where there are no bars
+
+
+@dataclass
+class Estimate:
+    """Seconds left, from the jobs that are left and how long jobs like them took."""
+
+    remaining: list[Job]
+    seen: dict[str, list[float]] = field(default_factory=dict)
+    guessed: float = 0.0  # what the first guesses said about the jobs that are done
+
+    def finished(self, job: Job, seconds: float) -> None:
+        self.seen.setdefault(_kind(job), []).append(seconds)
+        self.guessed += _guess(job)
+        self.remaining = [other for other in self.remaining if other.id != job.id]
+
+    def seconds(self) -> float:
+        actual = sum(sum(times) for times in self.seen.values())
+        scale = actual / self.guessed if self.guessed else 1.0
+        left = 0.0
+        for job in self.remaining:
+            times = self.seen.get(_kind(job))
+            left += sum(times) / len(times) if times else scale * _guess(job)
+        return left
+
+
+def _kind(job: Job) -> str:
+    return f"{job.kind} {job.dataset} {job.llm or job.features} {job.backbone}"
+
+
+def _guess(job: Job) -> float:
+    if isinstance(job, EmbedJob):
+        return job.nodes / 25
+    name = job.backbone.partition("(")[0]
+    if isinstance(job, TuneJob):
+        return _GUESS.get(name, 3.0) * job.choice.trials * len(job.seeds)
+    return 0.1 if job.kind == "ensemble" else _GUESS.get(name, 3.0)
+
+
+class Progress:
+    """Shows jobs as they are done. Use as a context manager around the work."""
+
+    def __init__(self, console: Console, jobs: Sequence[Job]) -> None:
+        self.console = console
+        self.total = len(jobs)
+        self.done = 0
+        self.estimate = Estimate(list(jobs))
+        self.bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.all: TaskID = self.bars.add_task("all jobs", total=self.total, detail="")
+        self.current: TaskID | None = None
+        self.job: Job | None = None
+        self.began = self.last_line = time.perf_counter()
+
+    def __enter__(self) -> Progress:
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bars.stop()
+
+    def start(self, job: Job) -> None:
+        self.job, self.began = job, time.perf_counter()
+        self.last_line = self.began
+        self.current = self.bars.add_task(job.title, total=None, detail="")
+        self.bars.update(self.all, detail=self._left())
+
+    def step(self, done: int, total: int, detail: str = "") -> None:
+        """Part of the current job is done: texts, epochs or trials."""
+        assert self.current is not None and self.job is not None
+        now = time.perf_counter()
+        left = (now - self.began) / done * (total - done) if done else 0.0
+        shown = f"{detail} {_span(left)} left".strip() if done else detail
+        self.bars.update(self.current, completed=done, total=total, detail=shown)
+        if not self.console.is_terminal and now - self.last_line > _LINE_EVERY:
+            self.last_line = now
+            self.line(f"  {self.job.title}: {done}/{total} {shown}")
+
+    def finish(self, result: str) -> None:
+        """The current job is over; `result` says how it went."""
+        assert self.current is not None and self.job is not None
+        seconds = time.perf_counter() - self.began
+        self.done += 1
+        self.estimate.finished(self.job, seconds)
+        self.bars.remove_task(self.current)
+        self.bars.update(self.all, completed=self.done, detail=self._left())
+        self.line(f"[{self.done}/{self.total}] {self.job.title}: {result}, {seconds:.1f} s, {self._left()}")
+        self.current = self.job = None
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(Text(text), soft_wrap=True, highlight=False)
+
+    def _left(self) -> str:
+        return "nothing left" if self.done == self.total else f"{_span(self.estimate.seconds())} left"
+
+
+def _span(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,137 @@
+"""What the commands `run`, `plan`, `prepare` and `report` do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from stage_bench import files
+from stage_bench.errors import StageBenchError
+from stage_bench.execution.local import missing
+from stage_bench.llms.cache import EmbeddingCache
+from stage_bench.runs import provenance
+from stage_bench.runs.store import Store
+from stage_bench.suite import planning
+from stage_bench.suite.choices import choose
+from stage_bench.suite.planning import EmbedJob, Job, Plan
+from stage_bench.suite.reading import read
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where things are read from and written to."""
+
+    data: Path
+    results: Path
+    reports: Path
+
+
+def make_plan(suite: Path, folders: Folders, note: Callable[[str], None] = lambda line: None) -> Plan:
+    """Read, check and plan a suite. Writes nothing."""
+    return planning.make(choose(*read(suite)), folders.data, note)
+
+
+def todo(plan: Plan, folders: Folders, warn: Callable[[str], None]) -> list[Job]:
+    """The jobs of a plan that are still to be done."""
+    return missing(plan, Store(folders.results, warn), EmbeddingCache(folders.results / "embeddings"))
+
+
+def carry_out(plan: Plan, jobs: Sequence[Job], folders: Folders, device: str, console: Console) -> list[str]:
+    """Do the jobs; one line for each that failed."""
+    if not jobs:
+        return []
+    _check_writable(folders.results)
+    console.print("loading torch and dgl ...", style="dim")
+    # Imported here because they take seconds, which a run with nothing to do should not.
+    from stage_bench.execution import devices
+    from stage_bench.execution.local import Runner
+    from stage_bench.execution.progress import Progress
+
+    chosen = devices.choose(device)
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
+    log = folders.results / "logs" / f"{plan.choices.suite.name}-{stamp}-{os.getpid()}.log"
+    _write_provenance(log.with_suffix(".json"), plan, chosen.hardware)
+    with Progress(console, jobs) as progress:
+        if chosen.note:
+            progress.line(chosen.note)
+        store = Store(folders.results, progress.line)
+        runner = Runner(plan, store, EmbeddingCache(folders.results / "embeddings"), chosen, progress, log)
+        runner.run(list(jobs))
+    if runner.failed:
+        console.print(f"tracebacks: {log}", soft_wrap=True, highlight=False)
+    return runner.failed
+
+
+def _check_writable(results: Path) -> None:
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StageBenchError(f"the results folder {results} cannot be made: {error}") from None
+    if not os.access(results, os.W_OK):
+        raise StageBenchError(f"the results folder {results} cannot be written; choose another with --results")
+
+
+def _write_provenance(path: Path, plan: Plan, hardware: str) -> None:
+    """Before the work begins: what is about to be run, and with what."""
+    files.write_json(
+        path,
+        {
+            "schema_version": 1,
+            "suite": plan.choices.suite.model_dump(mode="json"),
+            "datasets": {name: graph.fingerprint for name, graph in plan.graphs.items()},
+            "left_out": list(plan.left_out),
+            "jobs": dict(Counter(job.kind for job in plan.jobs)),
+            "hardware": hardware,
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+            "began": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        },
+    )
+
+
+def plan_table(plan: Plan, missing_jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """A row for each group of like jobs: how many there are, and how many are to be done."""
+    left = {job.id for job in missing_jobs}
+    table: dict[tuple[str, ...], dict[str, Any]] = {}
+    for job in plan.jobs:
+        key = (job.kind, job.dataset, job.split, job.features, job.llm, job.instruction, job.backbone)
+        row = table.setdefault(
+            key,
+            {
+                "job": job.kind,
+                "dataset": job.dataset,
+                "split": job.split,
+                "features": job.llm or job.features,
+                "instruction": job.instruction,
+                "backbone": job.backbone,
+                "count": 0,
+                "to do": 0,
+            },
+        )
+        row["count"] += 1
+        row["to do"] += job.id in left
+    return list(table.values())
+
+
+def plan_json(plan: Plan, missing_jobs: Sequence[Job]) -> str:
+    left = {job.id for job in missing_jobs}
+    jobs = [
+        {"id": job.id, "kind": job.kind, "title": job.title, "done": job.id not in left, "content": job.content}
+        for job in plan.jobs
+    ]
+    return json.dumps({"suite": plan.choices.suite.name, "left_out": list(plan.left_out), "jobs": jobs}, indent=1)
+
+
+def features_to_prepare(plan: Plan, folders: Folders) -> list[Job]:
+    """The embeddings that are not there yet."""
+    cache = EmbeddingCache(folders.results / "embeddings")
+    wanted = {job.id: job for job in plan.jobs if isinstance(job, EmbedJob) and cache.manifest(job.id) is None}
+    return list(wanted.values())

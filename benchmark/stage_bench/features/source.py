@@ -1,0 +1,72 @@
+"""The one door through which node features come in, whatever they are made of."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stage_bench import fingerprint, registry
+from stage_bench.errors import JobError, StageBenchError
+from stage_bench.llms import encoding
+from stage_bench.llms.cache import EmbeddingCache
+from stage_bench.features.spec import FeatureChoice
+from stage_bench.llms.spec import LLMChoice
+
+if TYPE_CHECKING:
+    from stage_bench.datasets.textgraph import TextGraph
+
+ZERO_SHOT = "zero-shot"
+
+
+def identity(graph: TextGraph, choice: LLMChoice | FeatureChoice) -> dict[str, Any]:
+    """What determines the features of a graph.
+
+    Raises:
+        StageBenchError: this dataset lacks what the features are made of.
+    """
+    needs_text = isinstance(choice, LLMChoice) or registry.get("features", choice.name).needs_text
+    if needs_text and graph.texts is None:
+        raise StageBenchError(f"dataset '{graph.name}' has no texts, which '{choice.label}' needs")
+    if isinstance(choice, LLMChoice):
+        return encoding.identity(graph, choice)
+    return {
+        "kind": "features",
+        "source": choice.name,
+        "version": registry.get("features", choice.name).version,
+        "options": choice.options,
+        "dataset": graph.fingerprint,
+    }
+
+
+def load(
+    graph: TextGraph,
+    choice: LLMChoice | FeatureChoice,
+    cache: EmbeddingCache,
+    device: str,
+    progress: encoding.Progress | None = None,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """float32 [num_nodes, dimension] and the cache's manifest (`seconds`: what computing them took)."""
+    if isinstance(choice, LLMChoice):
+        return encoding.embed(graph, choice, cache, device, progress)
+    spec = registry.get("features", choice.name)
+    content = identity(graph, choice)
+    id_ = fingerprint.of_json(content)
+
+    def compute(start: int, stop: int) -> tuple[np.ndarray, float]:
+        begin = time.perf_counter()
+        options = registry.resolve(spec.options)(**choice.options) if spec.options else None
+        matrix = np.asarray(registry.resolve(spec.builder)(graph, options), dtype=np.float32)
+        if matrix.shape[0] != graph.num_nodes or matrix.ndim != 2 or not np.isfinite(matrix).all():
+            raise JobError(f"features '{choice.label}' of shape {matrix.shape} are not one finite row a node")
+        return matrix, time.perf_counter() - begin
+
+    matrix = cache.read(id_)
+    if matrix is None:
+        cache.write(id_, graph.num_nodes, graph.num_nodes, compute, {"content": content, "dataset": graph.name})
+        matrix = cache.read(id_)
+    manifest = cache.manifest(id_)
+    if matrix is None or manifest is None:
+        raise JobError(f"the features {id_} could not be read back; is the disk sound?")
+    return matrix, manifest

@@ -1,0 +1,147 @@
+"""Encoders: prompts in, one vector each out, through sentence-transformers or plain transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from stage_bench import registry
+from stage_bench.errors import JobError
+from stage_bench.llms import weights
+
+if TYPE_CHECKING:
+    from stage_bench.llms.spec import LLMChoice
+
+
+class Encoder(Protocol):
+    """What the embedding loop needs of a model."""
+
+    def lengths(self, prompts: Sequence[str]) -> np.ndarray:
+        """Tokens of each prompt after truncation, int64 [len(prompts)]."""
+
+    def encode(self, prompts: Sequence[str], text_starts: Sequence[int]) -> np.ndarray:
+        """float32 [len(prompts), dimension]; text_starts: the character at which the node's text begins."""
+
+
+def load(choice: LLMChoice, device: str) -> Encoder:
+    """The encoder behind a choice, its weights in memory.
+
+    Raises:
+        JobError: the weights are absent or not usable.
+    """
+    if choice.spec.encoder:
+        return _Plugin(registry.resolve(choice.spec.encoder)())
+    folder = weights.find(choice.spec, choice.path)
+    as_shipped = choice.pooling == choice.spec.pooling and choice.normalize == choice.spec.normalize
+    if choice.spec.loader == "sentence-transformers" and as_shipped:
+        return _SentenceTransformers(folder, choice, device)
+    return _Transformers(folder, choice, device)
+
+
+class _SentenceTransformers:
+    """A sentence-transformers model with the modules it ships (pooling, dense layers, normalisation)."""
+
+    def __init__(self, folder: Path, choice: LLMChoice, device: str) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        self.model = SentenceTransformer(
+            str(folder),
+            device=device,
+            local_files_only=True,
+            trust_remote_code=choice.trust_remote_code,
+            model_kwargs={"dtype": getattr(torch, choice.dtype)},
+        )
+        if choice.max_length is not None:
+            self.model.max_seq_length = choice.max_length
+        if getattr(self.model.tokenizer, "chat_template", None):
+            self.model.tokenizer.chat_template = None  # sentence-transformers would wrap every text into a chat
+
+    def lengths(self, prompts: Sequence[str]) -> np.ndarray:
+        return _token_lengths(self.model.tokenizer, prompts, self.model.max_seq_length)
+
+    def encode(self, prompts: Sequence[str], text_starts: Sequence[int]) -> np.ndarray:
+        vectors = self.model.encode(list(prompts), batch_size=len(prompts), show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
+
+
+class _Transformers:
+    """A transformers model with our pooling over its last hidden states."""
+
+    def __init__(self, folder: Path, choice: LLMChoice, device: str) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        options = {"local_files_only": True, "trust_remote_code": choice.trust_remote_code}
+        self.tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        if self.tokenizer.pad_token is None:
+            raise JobError(f"llm '{choice.spec.name}': its tokenizer has neither a padding nor an end token")
+        self.tokenizer.padding_side = "right"  # a causal model then never sees the padding
+        self.model = AutoModel.from_pretrained(
+            str(folder), use_safetensors=True, dtype=getattr(torch, choice.dtype), **options
+        )
+        self.model.to(device).eval()
+        self.choice = choice
+        self.device = device
+
+    def lengths(self, prompts: Sequence[str]) -> np.ndarray:
+        return _token_lengths(self.tokenizer, prompts, self.choice.max_length)
+
+    @torch.inference_mode()
+    def encode(self, prompts: Sequence[str], text_starts: Sequence[int]) -> np.ndarray:
+        exclude = self.choice.pooling == "mean-text"
+        batch = self.tokenizer(
+            list(prompts),
+            padding=True,
+            truncation=self.choice.max_length is not None,
+            max_length=self.choice.max_length,
+            return_tensors="pt",
+            return_offsets_mapping=exclude,
+        )
+        mask = batch["attention_mask"]
+        if exclude:
+            # A token that begins before the text belongs to the instruction; special tokens have the empty span (0, 0).
+            offsets = batch.pop("offset_mapping")
+            mask = mask * ((offsets[:, :, 0] >= torch.tensor(text_starts)[:, None]) & (offsets[:, :, 1] > 0))
+        hidden = self.model(**batch.to(self.device)).last_hidden_state.float().cpu()
+        vectors = pool(hidden, mask, self.choice.pooling)
+        if self.choice.normalize:
+            vectors = torch.nn.functional.normalize(vectors, dim=1)
+        return vectors.numpy()
+
+
+class _Plugin:
+    """A registered class with `encode(texts) -> float32 [len(texts), dimension]`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def lengths(self, prompts: Sequence[str]) -> np.ndarray:
+        return np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+
+    def encode(self, prompts: Sequence[str], text_starts: Sequence[int]) -> np.ndarray:
+        return np.asarray(self.model.encode(list(prompts)), dtype=np.float32)
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """One vector a text from its token vectors.
+
+    hidden: float32 [batch, tokens, dimension]; mask: [batch, tokens], 1 where a token counts, padding on any side.
+    Returns float32 [batch, dimension]; a text without tokens gives zeros under `mean`.
+    """
+    if pooling == "cls":
+        return hidden[torch.arange(len(hidden)), mask.argmax(dim=1)]
+    if pooling == "last-token":
+        last = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
+        return hidden[torch.arange(len(hidden)), last]
+    weight = mask.to(hidden.dtype).unsqueeze(-1)
+    return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+def _token_lengths(tokenizer: Any, prompts: Sequence[str], max_length: int | None) -> np.ndarray:
+    ids = tokenizer(list(prompts), truncation=max_length is not None, max_length=max_length, padding=False)["input_ids"]
+    return np.array([len(tokens) for tokens in ids], dtype=np.int64)

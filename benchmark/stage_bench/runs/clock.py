@@ -1,0 +1,51 @@
+"""Time by phase, and peak memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PHASES = ("load", "embed", "diffuse", "tune", "train", "infer")
+
+
+class Clock:
+    """Adds up the seconds of each phase.
+
+    synchronize: waits for the device; called before every reading, so that queued work is not left out.
+    """
+
+    def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._synchronize = synchronize
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        assert name in PHASES
+        self._synchronize()
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._synchronize()
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+
+class PeakMemory:
+    """Peak resident memory of this process since `start`, in MB; None where the system cannot tell (not Linux)."""
+
+    def start(self) -> None:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
+            self._can = True
+        except OSError:
+            self._can = False
+
+    def megabytes(self) -> float | None:
+        if not self._can:
+            return None
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+        return None

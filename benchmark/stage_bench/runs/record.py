@@ -1,0 +1,69 @@
+"""RunRecord: one run, as `run.json` holds it. Knows nothing of torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from stage_bench.errors import StageBenchError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What was run, how it went, and with what.
+
+    content: what determines the run's numbers; its hash is the id.
+    metrics: accuracies as fractions, best_epoch, epochs, parameters; empty for a failed run.
+    seconds: of the phases (`runs.clock`); embed and diffuse are those of the work this run shares with others.
+    """
+
+    id: str
+    status: str  # ok | failed
+    kind: str  # train | ensemble
+    dataset: str
+    split: str
+    features: str
+    llm: str
+    instruction: str
+    backbone: str
+    split_seed: int | None
+    init_seed: int | None
+    content: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    curve: list[float] = field(default_factory=list)  # validation accuracy of every epoch
+    embedding_id: str = ""
+    diffusion_id: str = ""
+    study_id: str = ""
+    split_fingerprint: str = ""
+    dataset_fingerprint: str = ""
+    predictions_sha256: str = ""
+    peak_memory_mb: float | None = None
+    hardware: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    commit: dict[str, Any] = field(default_factory=dict)
+    finished: str = ""
+    error: str = ""
+    note: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> RunRecord:
+        """Raises StageBenchError: not a record, or of a newer version than this program."""
+        if not isinstance(value, dict) or "schema_version" not in value:
+            raise StageBenchError("not a run record")
+        if value["schema_version"] > SCHEMA_VERSION:
+            raise StageBenchError(
+                f"record version {value['schema_version']} is newer than this stage-bench reads ({SCHEMA_VERSION}); "
+                "update stage-bench"
+            )
+        try:
+            return cls(**value)
+        except TypeError as error:
+            raise StageBenchError(f"not a run record: {error}") from None

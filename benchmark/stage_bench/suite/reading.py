@@ -1,0 +1,105 @@
+"""Reading a suite: YAML with includes -> Suite, every mistake as `file:line:column: message`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from stage_bench import located_yaml, registry
+from stage_bench.errors import StageBenchError
+from stage_bench.located_yaml import Document
+from stage_bench.suite.schema import Suite
+
+
+def read(path: Path) -> tuple[Suite, Document]:
+    """Read and check a suite's form; names and options are checked by `choices`.
+
+    Raises:
+        StageBenchError: one line a mistake.
+    """
+    document = _with_includes(path, ())
+    value = dict(document.value)
+    value.pop("include", None)
+    return validate(Suite, value, document, ()), document
+
+
+def validate(model: type[Any], value: Any, document: Document, location: Sequence[str | int]) -> Any:
+    """`model.model_validate(value)`, its errors placed in the document below `location`."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        lines = [_line(model, problem, document, location) for problem in error.errors()]
+        raise StageBenchError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _with_includes(path: Path, above: tuple[Path, ...]) -> Document:
+    document = located_yaml.load(path)
+    include = document.value.get("include")
+    if include is None:
+        return document
+    names = [include] if isinstance(include, str) else include
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise document.error(["include"], "include is the path of another suite, or a list of such paths")
+    here = path.resolve()
+    merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+    for position, name in enumerate(names):
+        target = (path.parent / name).resolve()
+        where = ["include"] if isinstance(include, str) else ["include", position]
+        if target in (*above, here):
+            raise document.error(where, f"'{name}' includes itself")
+        if not target.is_file():
+            raise document.error(where, f"'{name}' does not exist")
+        included = _with_includes(path.parent / name, (*above, here))
+        merged |= {key.value: (key, node) for key, node in included.root.value if key.value != "include"}
+    merged |= {key.value: (key, node) for key, node in document.root.value}
+    root = yaml.MappingNode(document.root.tag, list(merged.values()), document.root.start_mark, document.root.end_mark)
+    return Document(path, located_yaml.build(root), root)
+
+
+def _line(model: type[Any], problem: Any, document: Document, location: Sequence[str | int]) -> str:
+    inner = tuple(problem["loc"])
+    full = (*location, *inner)
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        keys = _valid_keys(model, inner[:-1])
+        return f"{document.place(full, key=True)}: {registry.unknown('key', inner[-1], keys)}"
+    name = ".".join(str(step) for step in inner if not isinstance(step, int)) or "value"
+    if kind == "missing":
+        return f"{document.place(full)}: key '{inner[-1]}' is missing"
+    if kind == "literal_error":
+        valid = [part.strip(" '") for part in str(context.get("expected", "")).replace(" or ", ",").split(",")]
+        return f"{document.place(full)}: {registry.unknown(str(inner[-1]), problem['input'], valid)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = f" (here: {given!r})" if isinstance(given, (str, int, float, bool)) or given is None else ""
+    if kind == "bool_type":
+        message = "write true or false"
+    return f"{document.place(full)}: {name}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _valid_keys(model: type[Any], location: Sequence[str | int]) -> list[str]:
+    """The keys that are valid where a pydantic location points."""
+    current: Any = model
+    for step in location:
+        if isinstance(step, int) or not (isinstance(current, type) and issubclass(current, BaseModel)):
+            continue
+        field = current.model_fields.get(str(step))
+        if field is not None:
+            current = _model_in(field.annotation) or current
+    keys = list(current.model_fields)
+    return [*keys, "include"] if current is Suite else keys
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model inside `list[Annotated[Model, ...]]`, `Model | None` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()) or ():
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,143 @@
+"""Full-batch training of one model on one split."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stage_bench.errors import JobError
+from stage_bench.runs.clock import Clock
+from stage_bench.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from dgl import DGLGraph
+
+# epoch, epochs at most, validation accuracy so far; raise to stop.
+EpochCallback = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What training may see: test labels are not in it.
+
+    graph and inputs: what `Backbone.prepare` returned, on the training device.
+    labels: int64 [num_nodes], -1 everywhere but on the training and validation nodes.
+    train, val: int64 node ids.
+    """
+
+    graph: DGLGraph
+    inputs: Tensor
+    labels: Tensor
+    train: Tensor
+    val: Tensor
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The model at its best validation epoch, as what it says of every node.
+
+    logits: float32 [num_nodes, num_classes]. best_epoch counts from 1.
+    """
+
+    logits: np.ndarray
+    val_accuracy: float
+    best_epoch: int
+    epochs: int
+    curve: list[float]
+    parameters: int
+
+
+def task(
+    graph: DGLGraph, inputs: Tensor, labels: np.ndarray, train: np.ndarray, val: np.ndarray, num_classes: int
+) -> Task:
+    """A task from all labels and a split: every label outside training and validation is hidden."""
+    hidden = np.full_like(labels, -1)
+    hidden[train], hidden[val] = labels[train], labels[val]
+    device = inputs.device
+    tensors = [torch.from_numpy(array).to(device) for array in (hidden, train, val)]
+    return Task(graph, inputs, *tensors, num_classes)
+
+
+def fit(
+    build: Callable[[], nn.Module],
+    task: Task,
+    options: TrainingOptions,
+    seed: int,
+    clock: Clock,
+    on_epoch: EpochCallback | None = None,
+) -> Fit:
+    """Train with early stopping on validation accuracy and keep the best epoch's state.
+
+    The seed governs initialisation, dropout and every other random number of the model (the initialisation axis).
+
+    Raises:
+        JobError: the loss is not finite; the message names the epoch.
+    """
+    torch.manual_seed(seed)
+    with clock.phase("train"):
+        model = build().to(task.inputs.device)
+        optimizer = _optimizer(model, options)
+        target = task.labels[task.train]
+        curve: list[float] = []
+        best, best_epoch, best_state = -1.0, 0, None
+        for epoch in range(1, options.epochs + 1):
+            for group in optimizer.param_groups:
+                group["lr"] = options.lr * min(1.0, epoch / options.warmup_epochs if options.warmup_epochs else 1.0)
+            model.train()
+            optimizer.zero_grad(set_to_none=True)
+            logits = model(task.graph, task.inputs)
+            loss = F.cross_entropy(logits[task.train], target, label_smoothing=options.label_smoothing)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise JobError(f"the loss is {value} at epoch {epoch}; try a lower lr (here: {options.lr:g})")
+            loss.backward()
+            optimizer.step()
+            accuracy = _accuracy(predict(model, task), task.labels, task.val)
+            curve.append(round(accuracy, 6))
+            if accuracy > best:
+                best, best_epoch, best_state = accuracy, epoch, copy.deepcopy(model.state_dict())
+            if on_epoch is not None:
+                on_epoch(epoch, options.epochs, best)
+            if epoch - best_epoch >= options.patience:
+                break
+        assert best_state is not None
+        model.load_state_dict(best_state)
+    with clock.phase("infer"):
+        logits = predict(model, task)
+        if not bool(torch.isfinite(logits).all()):
+            raise JobError(f"the model's output at its best epoch {best_epoch} is not finite; try a lower lr")
+        array = logits.float().cpu().numpy()
+    return Fit(array, best, best_epoch, len(curve), curve, sum(weight.numel() for weight in model.parameters()))
+
+
+@torch.no_grad()
+def predict(model: nn.Module, task: Task) -> Tensor:
+    """Logits [num_nodes, num_classes] in evaluation mode."""
+    model.eval()
+    logits: Tensor = model(task.graph, task.inputs)
+    return logits
+
+
+def _accuracy(logits: Tensor, labels: Tensor, nodes: Tensor) -> float:
+    return float((logits[nodes].argmax(dim=1) == labels[nodes]).float().mean())
+
+
+def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+    optimizers: dict[str, Any] = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "rmsprop": torch.optim.RMSprop,
+    }
+    made: torch.optim.Optimizer = optimizers[options.optimizer](
+        model.parameters(), lr=options.lr, weight_decay=options.weight_decay
+    )
+    return made

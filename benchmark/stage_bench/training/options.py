@@ -1,0 +1,58 @@
+"""How a model is trained, and how its hyperparameters are searched for; read by the suite, so nothing heavy here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
+
+
+class TrainingOptions(BaseModel):
+    """Full-batch training with early stopping on validation accuracy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    lr: float = Field(0.01, gt=0, description="learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty of the optimiser")
+    optimizer: Literal["adam", "adamw", "rmsprop"] = Field("adam", description="optimiser")
+    epochs: StrictInt = Field(200, ge=1, description="most epochs, full batch")
+    patience: StrictInt = Field(50, ge=1, description="epochs without better validation accuracy before stopping")
+    warmup_epochs: StrictInt = Field(0, ge=0, description="epochs over which the learning rate rises linearly")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the cross-entropy")
+
+
+def _check_space(space: dict[str, Any]) -> dict[str, Any]:
+    for name, range_ in space.items():
+        if isinstance(range_, list):
+            if not range_:
+                raise ValueError(f"{name}: a list of choices must not be empty")
+        elif isinstance(range_, dict):
+            if set(range_) - {"low", "high", "log"} or not {"low", "high"} <= set(range_):
+                raise ValueError(f"{name}: a range is {{low, high}} and, if wanted, log: true")
+            low, high = range_["low"], range_["high"]
+            numbers = all(isinstance(bound, (int, float)) and not isinstance(bound, bool) for bound in (low, high))
+            if not numbers or low >= high:
+                raise ValueError(f"{name}: low must be a number below high")
+            if not isinstance(range_.get("log", False), bool):
+                raise ValueError(f"{name}: log is true or false")
+            if range_.get("log") and low <= 0:
+                raise ValueError(f"{name}: a logarithmic range starts above 0")
+        else:
+            raise ValueError(f"{name}: give a list of choices or a range {{low, high, log}}")
+    return space
+
+
+Space = Annotated[dict[str, Any], AfterValidator(_check_space)]
+
+
+class TuningOptions(BaseModel):
+    """An Optuna study a (dataset, features, backbone); it sees training and validation labels only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trials: StrictInt = Field(ge=1, description="trials in total: a study that has them is not continued")
+    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler")
+    seeds: list[Annotated[StrictInt, Field(ge=0, lt=2**32)]] = Field(
+        default=[1000], min_length=1, description="seeds of a trial's runs; by default none of the reported ones"
+    )
+    space: Space | None = Field(None, description="search space: option to a list of choices or {low, high, log}")

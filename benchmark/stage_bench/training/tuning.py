@@ -1,0 +1,137 @@
+"""Hyperparameter search with Optuna: persisted, seeded, resumable, on validation accuracy only."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stage_bench import files
+from stage_bench.errors import JobError, StageBenchError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a study ended. values: the winning options; seconds: what all its trials took."""
+
+    values: dict[str, Any]
+    val_accuracy: float
+    trials: int
+    seconds: float
+
+
+def read(folder: Path, id_: str, trials: int) -> Result | None:
+    """The result of the first `trials` trials of a study; None where it does not have that many yet."""
+    try:
+        summary = json.loads((folder / f"{id_}.json").read_text(encoding="utf-8"))
+        history = summary["history"]
+    except (OSError, ValueError, KeyError):
+        return None
+    if summary.get("schema_version") != SCHEMA_VERSION or len(history) < trials:
+        return None
+    return _best(history[:trials])
+
+
+def search(
+    folder: Path,
+    id_: str,
+    trials: int,
+    sampler: str,
+    space: dict[str, Any],
+    first: dict[str, Any],
+    objective: Callable[[dict[str, Any]], float],
+    on_trial: Callable[[int, float], None] | None = None,
+) -> Result:
+    """Run the trials that are missing, up to `trials` in total, and return the best.
+
+    first: the recipe's own values; where the space holds them they are the first trial.
+    objective: options to validation accuracy; a JobError makes the trial a failed one.
+
+    Every trial draws from a sampler seeded with its number, so that a study that was interrupted goes on as it would
+    have gone.
+
+    Raises:
+        JobError: every trial failed.
+    """
+    import optuna
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import TrialState
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def distribution(range_: Any) -> Any:
+        if isinstance(range_, list):
+            return CategoricalDistribution(range_)
+        kind = IntDistribution if all(isinstance(range_[end], int) for end in ("low", "high")) else FloatDistribution
+        return kind(range_["low"], range_["high"], log=range_.get("log", False))
+
+    distributions = {name: distribution(range_) for name, range_ in sorted(space.items())}
+    folder.mkdir(parents=True, exist_ok=True)
+    storage = JournalStorage(JournalFileBackend(str(folder / f"{id_}.journal")))
+    study = optuna.create_study(study_name=id_, storage=storage, direction="maximize", load_if_exists=True)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+        # Killed in the middle: Optuna would count it as running for ever. It is run anew under another number.
+        storage.set_trial_state_values(trial._trial_id, TrialState.FAIL, None)
+        storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
+
+    def history() -> list[dict[str, Any]]:
+        return [
+            {
+                "values": trial.params,
+                "val_accuracy": trial.value,
+                "error": trial.user_attrs.get("error", ""),
+                "seconds": trial.user_attrs["seconds"],
+            }
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+            if "seconds" in trial.user_attrs
+        ]
+
+    fits = all(name in first and _holds(distributions[name], first[name]) for name in distributions)
+    while (done := len(history())) < trials:
+        study.sampler = (
+            optuna.samplers.TPESampler(seed=done, n_startup_trials=max(5, trials // 4))
+            if sampler == "tpe"
+            else optuna.samplers.RandomSampler(seed=done)
+        )
+        if done == 0 and fits:
+            study.enqueue_trial({name: first[name] for name in distributions})
+        trial = study.ask(distributions)
+        begin = time.perf_counter()
+        value: float | None = None
+        try:
+            value = objective(trial.params)
+        except JobError as error:
+            trial.set_user_attr("error", str(error))
+        trial.set_user_attr("seconds", round(time.perf_counter() - begin, 4))
+        study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
+        if on_trial is not None:
+            finished = [row["val_accuracy"] for row in history() if row["val_accuracy"] is not None]
+            on_trial(done + 1, max(finished, default=0.0))
+    summary = {"schema_version": SCHEMA_VERSION, "id": id_, "space": space, "sampler": sampler, "history": history()}
+    files.write_json(folder / f"{id_}.json", summary)
+    result = read(folder, id_, trials)
+    if result is None:
+        raise StageBenchError(f"the study {id_} could not be read back; is the disk sound?")
+    return result
+
+
+def _holds(distribution: Any, value: Any) -> bool:
+    if hasattr(distribution, "choices"):
+        return value in distribution.choices
+    return isinstance(value, (int, float)) and distribution.low <= value <= distribution.high
+
+
+def _best(history: list[dict[str, Any]]) -> Result:
+    good = [row for row in history if row["val_accuracy"] is not None]
+    if not good:
+        raise JobError(f"all {len(history)} trials failed; the first: {history[0]['error']}")
+    best = max(good, key=lambda row: row["val_accuracy"])  # the earliest of equals
+    seconds = sum(row["seconds"] for row in history)
+    return Result(best["values"], best["val_accuracy"], len(history), round(seconds, 3))
