@@ -35,7 +35,8 @@ Data = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", metavar="auto|cpu|cuda")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Plugins = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="A Python file that registers more; may be repeated.", metavar="FILE")
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file that registers more; may be repeated.", metavar="FILE"),
 ]
 KINDS = {"dataset": "datasets", "llm": "llms", "feature": "features", "backbone": "backbones"}
 
@@ -168,7 +169,9 @@ def compare(
 
 @app.command("ls")
 def list_(
-    kind: Annotated[str | None, typer.Argument(help="datasets, llms, features, backbones, executors or suites.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="datasets, llms, features, backbones, executors or suites.")
+    ] = None,
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -252,6 +255,8 @@ def doctor(data: Data = None) -> None:
 
 def main() -> None:
     """The console script: errors become one line, and exit codes are those of the contract."""
+    # Threads that spin while they wait take the core from those that work. Must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(standalone_mode=False)
@@ -326,7 +331,11 @@ def _entries(kind: str) -> list[dict[str, str]]:
 
     if kind != "suites":
         return [
-            {"name": name, "summary": getattr(spec, "summary", "") or getattr(spec, "hub_id", ""), "needs": getattr(spec, "needs", "")}
+            {
+                "name": name,
+                "summary": getattr(spec, "summary", "") or getattr(spec, "hub_id", ""),
+                "needs": getattr(spec, "needs", ""),
+            }
             for name, spec in sorted(registry.specs(kind).items())
         ]
     from stage_bench import located_yaml

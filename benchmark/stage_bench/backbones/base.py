@@ -1,6 +1,6 @@
 """What every backbone is: fixed work once (`prepare`), then a module from graph and features to logits."""
 
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +13,12 @@ StackOptions = TypeVar("StackOptions", bound=LayeredOptions)
 
 
 class Backbone(nn.Module, Generic[Options]):
-    """A node classifier. `in_dim` is the number of columns that `prepare` returned, not that of the raw features."""
+    """A node classifier. `in_dim` is the number of columns that `prepare` returned, not that of the raw features.
+
+    `prepare_options` names the options that `prepare` reads: runs that agree in them share its work.
+    """
+
+    prepare_options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, in_dim: int, num_classes: int, options: Options) -> None:
         super().__init__()

@@ -18,6 +18,10 @@ class SIGN(Backbone[SIGNOptions]):
     Blocks, in this order: X, s powers of the adjacency, p of personalised PageRank, t of the triangle operator.
     """
 
+    prepare_options = (
+        *("s", "p", "t", "identity", "alpha", "iterations", "normalization", "self_loops", "standardize", "svd"),
+    )
+
     def __init__(self, in_dim: int, num_classes: int, options: SIGNOptions) -> None:
         super().__init__(in_dim, num_classes, options)
         self.dim, rest = divmod(in_dim, options.num_blocks)

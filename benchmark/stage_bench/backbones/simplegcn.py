@@ -11,6 +11,8 @@ from stage_bench.diffusion.operators import adjacency, powers, standardize
 class SimpleGCN(Backbone[SimpleGCNOptions]):
     """softmax(S^k X W + b) (eq. 8 of the paper, with a bias); S^k X is computed once."""
 
+    prepare_options = ("k", "normalization", "self_loops", "standardize")
+
     def __init__(self, in_dim: int, num_classes: int, options: SimpleGCNOptions) -> None:
         super().__init__(in_dim, num_classes, options)
         self.linear = nn.Linear(in_dim, num_classes)

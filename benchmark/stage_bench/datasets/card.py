@@ -38,8 +38,14 @@ def card(graph: TextGraph) -> dict[str, Any]:
     for protocol in dict.fromkeys([graph.default_split, *graph.fixed_splits]):
         sizes = graph.split(protocol, 0).sizes
         facts[f"split {protocol}"] = dict(zip(("train", "val", "test"), sizes, strict=True))
-    return {**facts, **{key.replace("_", " "): value for key, value in graph.facts.items()}, "fingerprint": graph.fingerprint}
+    return {
+        **facts,
+        **{key.replace("_", " "): value for key, value in graph.facts.items()},
+        "fingerprint": graph.fingerprint,
+    }
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:
-    return {f"{share:.0%}": float(value) for share, value in zip(_QUANTILES, np.quantile(values, _QUANTILES), strict=True)}
+    return {
+        f"{share:.0%}": float(value) for share, value in zip(_QUANTILES, np.quantile(values, _QUANTILES), strict=True)
+    }

@@ -61,7 +61,9 @@ SPECS = (
         nodes=19717,
         classes=3,
         get=_get("pubmed", "Google Drive file 1sYZX-jP6H8OkopVa9cp8-KXdEti5ki_W, PubMed_orig.zip"),
-        instructions=_papers("Identify the type of diabetes that a PubMed paper studies based on its title and abstract"),
+        instructions=_papers(
+            "Identify the type of diabetes that a PubMed paper studies based on its title and abstract"
+        ),
     ),
     DatasetSpec(
         name="ogbn-arxiv",
@@ -70,7 +72,9 @@ SPECS = (
         classes=40,
         split="official",
         licence="ODC-BY",
-        get=_get("ogbn-arxiv", "OGB's arxiv.zip and https://snap.stanford.edu/ogb/data/misc/ogbn_arxiv/titleabs.tsv.gz"),
+        get=_get(
+            "ogbn-arxiv", "OGB's arxiv.zip and https://snap.stanford.edu/ogb/data/misc/ogbn_arxiv/titleabs.tsv.gz"
+        ),
         instructions=_papers("Identify the arXiv computer-science category of a paper based on its title and abstract"),
     ),
     DatasetSpec(

@@ -62,7 +62,9 @@ def load(
     texts = _texts(rows, card, nodes_path)
     default, fixed = _splits(rows, labels, card, folder, nodes_path)
     facts: dict[str, Any] = {key: card.value[key] for key in _CARD_KEYS if key in card.value}
-    facts["edge_policy"] = "undirected, coalesced, no self-loops" if undirected else "directed, coalesced, no self-loops"
+    facts["edge_policy"] = (
+        "undirected, coalesced, no self-loops" if undirected else "directed, coalesced, no self-loops"
+    )
     facts |= done
     return TextGraph(
         name=name or str(card.value.get("name") or folder.resolve().name),
@@ -93,7 +95,9 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
-                    raise StageBenchError(f"{path}:{number}: an empty line; row number is node id, so none may be empty")
+                    raise StageBenchError(
+                        f"{path}:{number}: an empty line; row number is node id, so none may be empty"
+                    )
                 try:
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:
@@ -228,7 +232,9 @@ def _edges(path: Path, num_nodes: int) -> np.ndarray:
         wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers == np.floor(numbers))))
         if len(wrong):
             row = int(wrong[0])
-            raise StageBenchError(f"{path}:{row + 2}: {column} '{table[column].iloc[row]}' is not a row number of a node")
+            raise StageBenchError(
+                f"{path}:{row + 2}: {column} '{table[column].iloc[row]}' is not a row number of a node"
+            )
         outside = np.flatnonzero((numbers < 0) | (numbers >= num_nodes))
         if len(outside):
             row = int(outside[0])
@@ -282,7 +288,9 @@ def _column_split(rows: list[tuple[str, dict[str, Any]]], labels: np.ndarray, pa
         if labels[node] < 0:
             raise StageBenchError(f"{place}: node {node} belongs to the {part} part but has no label")
         parts[part].append(node)
-    return fixed_split(labels, "column", {part: np.array(ids, dtype=np.int64) for part, ids in parts.items()}, str(path))
+    return fixed_split(
+        labels, "column", {part: np.array(ids, dtype=np.int64) for part, ids in parts.items()}, str(path)
+    )
 
 
 def _file_split(path: Path, protocol: str, labels: np.ndarray) -> Split:

@@ -84,8 +84,7 @@ def fixed_split(labels: np.ndarray, protocol: str, parts: dict[str, np.ndarray],
         unlabelled = nodes[labels[nodes] < 0]
         if len(unlabelled):
             raise StageBenchError(
-                f"{where}: node {unlabelled[0]} belongs to the {part} part but has no label "
-                f"({len(unlabelled)} such)"
+                f"{where}: node {unlabelled[0]} belongs to the {part} part but has no label ({len(unlabelled)} such)"
             )
         for node in nodes:
             if owner[node] == part:

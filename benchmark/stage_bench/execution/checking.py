@@ -51,22 +51,32 @@ def _llm(name: str, device: str) -> Iterator[Line]:
         spec, name, "none", spec.pooling, spec.max_length, spec.dtype, spec.normalize, None, spec.remote_code
     )
     if spec.remote_code:
-        raise StageBenchError(f"llm '{name}' runs code of its repository; try it in a suite with trust_remote_code: true")
+        raise StageBenchError(
+            f"llm '{name}' runs code of its repository; try it in a suite with trust_remote_code: true"
+        )
     encoder = encoders.load(choice, devices.choose(device).embedding)
     starts = [0] * len(_TEXTS)
     begin = time.perf_counter()
-    together = encoder.encode(_TEXTS, starts)
+    together = encoders.encode(encoder, _TEXTS, starts)
     seconds = time.perf_counter() - begin
     good = together.shape == (len(_TEXTS), spec.dimension or together.shape[1]) and together.dtype == np.float32
     yield Line(f"shape {together.shape}, {together.dtype} (registered dimension: {spec.dimension})", good)
     yield Line("every number is finite, an empty text too", bool(np.isfinite(together).all()))
-    yield Line("the same texts give the same vectors", np.array_equal(together, encoder.encode(_TEXTS, starts)))
-    alone = np.concatenate([encoder.encode([text], [0]) for text in _TEXTS])
+    yield Line(
+        "the same texts give the same vectors", np.array_equal(together, encoders.encode(encoder, _TEXTS, starts))
+    )
+    alone = np.concatenate([encoders.encode(encoder, [text], [0]) for text in _TEXTS])
     apart = float(np.abs(alone - together).max())
-    yield Line(f"a text alone and in a batch differ by {apart:.1e} at most", apart < (1e-4 if spec.dtype == "float32" else 2e-2))
+    yield Line(
+        f"a text alone and in a batch differ by {apart:.1e} at most",
+        apart < (1e-4 if spec.dtype == "float32" else 2e-2),
+    )
     lengths = np.linalg.norm(together, axis=1)
     if spec.normalize:
-        yield Line(f"vectors have length 1 ({lengths.min():.4f} to {lengths.max():.4f})", bool(np.allclose(lengths, 1, atol=1e-2)))
+        yield Line(
+            f"vectors have length 1 ({lengths.min():.4f} to {lengths.max():.4f})",
+            bool(np.allclose(lengths, 1, atol=1e-2)),
+        )
     cosine = float(together[0] @ together[1] / max(lengths[0] * lengths[1], 1e-12))
     yield Line(f"different texts differ (cosine {cosine:.3f})", cosine < 0.99)
     yield Line(f"{len(_TEXTS) / seconds:.1f} texts/s over {len(_TEXTS)} texts")
@@ -90,7 +100,10 @@ def _backbone(name: str) -> Iterator[Line]:
     prepared, inputs = module.prepare(graph, features, options)
     again, twice = module.prepare(graph, features, options)
     yield Line("prepare gives the same twice", torch.equal(inputs, twice) and prepared.num_edges() == again.num_edges())
-    yield Line(f"prepare_options are options ({', '.join(module.prepare_options) or 'none'})", set(module.prepare_options) <= set(model.model_fields))
+    yield Line(
+        f"prepare_options are options ({', '.join(module.prepare_options) or 'none'})",
+        set(module.prepare_options) <= set(model.model_fields),
+    )
     nodes = np.arange(40)
     task = loop.task(prepared, inputs, labels, nodes[:24], nodes[24:], 3)
     training = TrainingOptions(epochs=30, patience=30, lr=0.01)
@@ -99,7 +112,9 @@ def _backbone(name: str) -> Iterator[Line]:
         return loop.fit(lambda: module(inputs.shape[1], 3, options), task, training, 0, Clock())
 
     first, second = fit(), fit()
-    yield Line(f"logits {first.logits.shape}, finite", first.logits.shape == (40, 3) and bool(np.isfinite(first.logits).all()))
+    yield Line(
+        f"logits {first.logits.shape}, finite", first.logits.shape == (40, 3) and bool(np.isfinite(first.logits).all())
+    )
     yield Line("the same seed gives the same logits", np.array_equal(first.logits, second.logits))
     yield Line(f"it learns: {first.val_accuracy:.2f} on a graph where chance is 0.33", first.val_accuracy > 0.6)
     torch.manual_seed(0)
@@ -138,7 +153,10 @@ def _dataset(name: str, data: Path) -> Iterator[Line]:
         return
     accuracy, chance = _text_signal(graph.texts, graph.labels, split)
     what = f"TF-IDF and logistic regression: {accuracy:.3f} (most frequent class: {chance:.3f})"
-    yield Line(what if accuracy > chance + 0.05 else f"{what}; are the texts shuffled over the nodes?", accuracy > chance + 0.05)
+    yield Line(
+        what if accuracy > chance + 0.05 else f"{what}; are the texts shuffled over the nodes?",
+        accuracy > chance + 0.05,
+    )
 
 
 def _text_signal(texts: Any, labels: np.ndarray, split: Any) -> tuple[float, float]:

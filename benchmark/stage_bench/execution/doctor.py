@@ -23,7 +23,9 @@ def examine(data: Path) -> Iterator[Line]:
         from stage_bench.execution import devices
 
         chosen = devices.choose("auto")
-        yield Line(f"embeds on {chosen.embedding}, trains on {chosen.training}{'; ' + chosen.note if chosen.note else ''}")
+        yield Line(
+            f"embeds on {chosen.embedding}, trains on {chosen.training}{'; ' + chosen.note if chosen.note else ''}"
+        )
     except StageBenchError as error:
         yield Line(str(error), False)
     names = registry.specs("datasets")

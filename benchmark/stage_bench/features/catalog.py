@@ -17,9 +17,7 @@ SPECS = (
         needs_text=False,
         needs=_LATER,
     ),
-    FeatureSpec(
-        name="ogb-features", summary="the features OGB ships with a dataset", needs_text=False, needs=_LATER
-    ),
+    FeatureSpec(name="ogb-features", summary="the features OGB ships with a dataset", needs_text=False, needs=_LATER),
     FeatureSpec(name="finetuned-lm", summary="a language model fine-tuned on the training labels", needs=_LATER),
     FeatureSpec(name="lora", summary="STAGE's parameter-efficient fine-tuning", needs=_LATER),
     FeatureSpec(name="tape", summary="TAPE: title and abstract, explanation, prediction", needs=_LATER),

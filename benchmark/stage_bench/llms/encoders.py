@@ -18,13 +18,23 @@ if TYPE_CHECKING:
 
 
 class Encoder(Protocol):
-    """What the embedding loop needs of a model."""
+    """What the embedding loop needs of a model. Tokenising is apart because tokenizers are not safe in threads."""
+
+    threads: bool  # whether `forward` may run in several threads at once
 
     def lengths(self, prompts: Sequence[str]) -> np.ndarray:
         """Tokens of each prompt after truncation, int64 [len(prompts)]."""
 
-    def encode(self, prompts: Sequence[str], text_starts: Sequence[int]) -> np.ndarray:
-        """float32 [len(prompts), dimension]; text_starts: the character at which the node's text begins."""
+    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Any:
+        """A batch for `forward`; text_starts: the character at which the node's text begins."""
+
+    def forward(self, batch: Any) -> np.ndarray:
+        """float32 [len(prompts), dimension]."""
+
+
+def encode(encoder: Encoder, prompts: Sequence[str], text_starts: Sequence[int]) -> np.ndarray:
+    """Prompts to vectors in one batch: float32 [len(prompts), dimension]."""
+    return encoder.forward(encoder.tokenize(prompts, text_starts))
 
 
 def load(choice: LLMChoice, device: str) -> Encoder:
@@ -35,6 +45,10 @@ def load(choice: LLMChoice, device: str) -> Encoder:
     """
     if choice.spec.encoder:
         return _Plugin(registry.resolve(choice.spec.encoder)())
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     folder = weights.find(choice.spec, choice.path)
     as_shipped = choice.pooling == choice.spec.pooling and choice.normalize == choice.spec.normalize
     if choice.spec.loader == "sentence-transformers" and as_shipped:
@@ -44,6 +58,8 @@ def load(choice: LLMChoice, device: str) -> Encoder:
 
 class _SentenceTransformers:
     """A sentence-transformers model with the modules it ships (pooling, dense layers, normalisation)."""
+
+    threads = True
 
     def __init__(self, folder: Path, choice: LLMChoice, device: str) -> None:
         from sentence_transformers import SentenceTransformer
@@ -59,17 +75,26 @@ class _SentenceTransformers:
             self.model.max_seq_length = choice.max_length
         if getattr(self.model.tokenizer, "chat_template", None):
             self.model.tokenizer.chat_template = None  # sentence-transformers would wrap every text into a chat
+        self.model.eval()
+        self.device = device
 
     def lengths(self, prompts: Sequence[str]) -> np.ndarray:
         return _token_lengths(self.model.tokenizer, prompts, self.model.max_seq_length)
 
-    def encode(self, prompts: Sequence[str], text_starts: Sequence[int]) -> np.ndarray:
-        vectors = self.model.encode(list(prompts), batch_size=len(prompts), show_progress_bar=False)
-        return np.asarray(vectors, dtype=np.float32)
+    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Any:
+        return self.model.preprocess(list(prompts))
+
+    @torch.inference_mode()
+    def forward(self, batch: Any) -> np.ndarray:
+        batch = {key: value.to(self.device) if hasattr(value, "to") else value for key, value in batch.items()}
+        vectors: np.ndarray = self.model(batch)["sentence_embedding"].float().cpu().numpy()
+        return vectors
 
 
 class _Transformers:
     """A transformers model with our pooling over its last hidden states."""
+
+    threads = True
 
     def __init__(self, folder: Path, choice: LLMChoice, device: str) -> None:
         from transformers import AutoModel, AutoTokenizer
@@ -91,8 +116,7 @@ class _Transformers:
     def lengths(self, prompts: Sequence[str]) -> np.ndarray:
         return _token_lengths(self.tokenizer, prompts, self.choice.max_length)
 
-    @torch.inference_mode()
-    def encode(self, prompts: Sequence[str], text_starts: Sequence[int]) -> np.ndarray:
+    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Any:
         exclude = self.choice.pooling == "mean-text"
         batch = self.tokenizer(
             list(prompts),
@@ -102,20 +126,28 @@ class _Transformers:
             return_tensors="pt",
             return_offsets_mapping=exclude,
         )
-        mask = batch["attention_mask"]
+        counted = batch["attention_mask"]
         if exclude:
             # A token that begins before the text belongs to the instruction; special tokens have the empty span (0, 0).
             offsets = batch.pop("offset_mapping")
-            mask = mask * ((offsets[:, :, 0] >= torch.tensor(text_starts)[:, None]) & (offsets[:, :, 1] > 0))
+            counted = counted * ((offsets[:, :, 0] >= torch.tensor(text_starts)[:, None]) & (offsets[:, :, 1] > 0))
+        return batch, counted
+
+    @torch.inference_mode()
+    def forward(self, batch: Any) -> np.ndarray:
+        batch, counted = batch
         hidden = self.model(**batch.to(self.device)).last_hidden_state.float().cpu()
-        vectors = pool(hidden, mask, self.choice.pooling)
+        vectors = pool(hidden, counted, self.choice.pooling)
         if self.choice.normalize:
             vectors = torch.nn.functional.normalize(vectors, dim=1)
-        return vectors.numpy()
+        array: np.ndarray = vectors.numpy()
+        return array
 
 
 class _Plugin:
     """A registered class with `encode(texts) -> float32 [len(texts), dimension]`."""
+
+    threads = False
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -123,8 +155,11 @@ class _Plugin:
     def lengths(self, prompts: Sequence[str]) -> np.ndarray:
         return np.array([len(prompt) for prompt in prompts], dtype=np.int64)
 
-    def encode(self, prompts: Sequence[str], text_starts: Sequence[int]) -> np.ndarray:
-        return np.asarray(self.model.encode(list(prompts)), dtype=np.float32)
+    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Any:
+        return list(prompts)
+
+    def forward(self, batch: Any) -> np.ndarray:
+        return np.asarray(self.model.encode(batch), dtype=np.float32)
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:

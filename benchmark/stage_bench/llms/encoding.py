@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from stage_bench.errors import JobError
 from stage_bench.llms import weights
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.llms.prompts import instruction_text, render
+from stage_bench.runs.provenance import cores
 
 if TYPE_CHECKING:
     from stage_bench.datasets.textgraph import TextGraph
@@ -30,7 +33,9 @@ Progress = Callable[[int, int], None]
 def identity(graph: TextGraph, choice: LLMChoice) -> dict[str, Any]:
     """What determines the embeddings of a graph's texts by an LLM, and nothing else."""
     spec = choice.spec
-    encoder = spec.encoder if isinstance(spec.encoder, str) else getattr(spec.encoder, "__qualname__", repr(spec.encoder))
+    encoder = (
+        spec.encoder if isinstance(spec.encoder, str) else getattr(spec.encoder, "__qualname__", repr(spec.encoder))
+    )
     return {
         "kind": "embedding",
         "version": [VERSION, spec.version],
@@ -75,7 +80,11 @@ def embed(
 
 
 class _Shards:
-    """Computes one shard; the model is loaded when the first one is needed."""
+    """Computes one shard; the model is loaded when the first one is needed.
+
+    On a CPU every core works on batches of its own with one thread: the result does not depend on how many cores
+    there are, and none waits for another, which on a busy machine costs several times the work itself.
+    """
 
     def __init__(
         self, choice: LLMChoice, device: str, prompts: Sequence[str], starts: Sequence[int], progress: Progress | None
@@ -85,28 +94,56 @@ class _Shards:
         self.encoder: Encoder | None = None
 
     def __call__(self, start: int, stop: int) -> tuple[np.ndarray, float]:
-        if self.encoder is None:
-            from stage_bench.llms import encoders
+        from stage_bench.llms import encoders
 
+        if self.encoder is None:
             self.encoder = encoders.load(self.choice, self.device)
+        encoder = self.encoder
         begin = time.perf_counter()
         prompts, starts = self.prompts[start:stop], self.starts[start:stop]
         vectors: np.ndarray | None = None
         done = 0
-        for batch in batches(self.encoder.lengths(prompts), TOKENS_PER_BATCH[self.device]):
-            part = self.encoder.encode([prompts[i] for i in batch], [starts[i] for i in batch])
-            if part.ndim != 2 or len(part) != len(batch):
-                raise JobError(f"llm '{self.choice.label}' gave an array of shape {part.shape} for {len(batch)} texts")
+        groups = batches(encoder.lengths(prompts), TOKENS_PER_BATCH[self.device])
+        tokens = (
+            (group, encoder.tokenize([prompts[i] for i in group], [starts[i] for i in group])) for group in groups
+        )
+        workers = cores() if self.device == "cpu" and encoder.threads else 1
+        for group, part in _side_by_side(encoder.forward, tokens, workers):
+            if part.ndim != 2 or len(part) != len(group):
+                raise JobError(f"llm '{self.choice.label}' gave an array of shape {part.shape} for {len(group)} texts")
             if not np.isfinite(part).all():
                 raise JobError(f"llm '{self.choice.label}' gave numbers that are not finite")
             if vectors is None:
                 vectors = np.empty((stop - start, part.shape[1]), dtype=np.float32)
-            vectors[batch] = part
-            done += len(batch)
+            vectors[group] = part
+            done += len(group)
             if self.progress is not None:
                 self.progress(start + done, len(self.prompts))
         assert vectors is not None
         return vectors, time.perf_counter() - begin
+
+
+def _side_by_side(
+    forward: Callable[[Any], np.ndarray], batches: Iterator[tuple[np.ndarray, Any]], workers: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(positions, vectors) of every batch, in order; a few batches are tokenised ahead while others are computed."""
+    import torch
+
+    with ThreadPoolExecutor(
+        workers, initializer=torch.set_num_threads, initargs=(1 if workers > 1 else torch.get_num_threads(),)
+    ) as pool:
+        ahead: deque[tuple[np.ndarray, Future[np.ndarray]]] = deque()
+        try:
+            for group, batch in batches:
+                ahead.append((group, pool.submit(forward, batch)))
+                while len(ahead) > 2 * workers:
+                    group, future = ahead.popleft()
+                    yield group, future.result()
+            for group, future in ahead:
+                yield group, future.result()
+        finally:
+            for _, future in ahead:
+                future.cancel()
 
 
 def batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:

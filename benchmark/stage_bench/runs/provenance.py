@@ -46,6 +46,11 @@ def commit() -> dict[str, Any]:
         return {}
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @lru_cache(1)
 def cpu() -> str:
     """The processor's name, cores and memory, such as `AMD EPYC, 2 cores, 24 GiB`."""
@@ -57,9 +62,8 @@ def cpu() -> str:
                 break
     except OSError:
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         memory = f", {round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30)} GiB"
     except (ValueError, OSError, AttributeError):
         memory = ""
-    return f"{name}, {cores} core{'s' if cores > 1 else ''}{memory}"
+    return f"{name}, {cores()} core{'s' if cores() > 1 else ''}{memory}"

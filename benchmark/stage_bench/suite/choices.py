@@ -19,6 +19,7 @@ from stage_bench.suite.recipe import load as load_recipe
 from stage_bench.suite.schema import BackboneEntry, DatasetEntry, EnsembleEntry, FeatureEntry, LLMEntry, SeedAxes, Suite
 from stage_bench.training.options import TrainingOptions, TuningOptions
 
+
 @dataclass(frozen=True)
 class Choices:
     """A suite, resolved. `seeds` are pairs (split, initialisation)."""
@@ -187,7 +188,9 @@ def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: 
     values = recipe.values.get(entry.name, {})
     options, training = settle(entry.name, {**values, **suite.training, **given}, document, location)
     standard = {**_all(entry.name, values)}
-    differing = {key: value for key, value in {**options, **training}.items() if key in given and value != standard[key]}
+    differing = {
+        key: value for key, value in {**options, **training}.items() if key in given and value != standard[key]
+    }
     if entry.recipe and entry.recipe != suite.recipe:
         differing["recipe"] = entry.recipe
     if entry.tuning is not None:

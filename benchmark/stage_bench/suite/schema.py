@@ -68,9 +68,7 @@ class BackboneEntry(BaseModel):
 
 class EnsembleEntry(_Strict):
     name: Name
-    members: list[StrictStr] = Field(
-        min_length=2, description="backbones of this suite, as the leaderboard names them"
-    )
+    members: list[StrictStr] = Field(min_length=2, description="backbones of this suite, as the leaderboard names them")
     combine: Literal["mean-probability", "mean-logit"] = "mean-probability"
 
 
