@@ -7,9 +7,9 @@ import os
 
 os.environ.setdefault("DGLBACKEND", "pytorch")
 
-import torch  # noqa: F401, E402
+import torch
 
-from stage_bench.errors import StageBenchError  # noqa: E402
+from stage_bench.errors import StageBenchError
 
 try:
     import dgl

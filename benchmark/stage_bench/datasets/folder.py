@@ -111,9 +111,9 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 for row in reader:
                     if None in row or None in row.values():
+                        width = len(reader.fieldnames or ())
                         raise StageBenchError(
-                            f"{path}:{reader.line_num}: the row does not have the header's {len(reader.fieldnames or ())} "
-                            "columns"
+                            f"{path}:{reader.line_num}: the row does not have the header's {width} columns"
                         )
                     yield f"{path}:{reader.line_num}", row
             except (csv.Error, UnicodeDecodeError) as error:
@@ -183,7 +183,7 @@ def _labels(
 
 
 def _texts(rows: list[tuple[str, dict[str, Any]]], card: located_yaml.Document, path: Path) -> list[str] | None:
-    """One text a node by the template; an empty value is an empty string, a node without any of the columns an error."""
+    """One text a node by the template; an empty value is an empty string, a node with none of the columns an error."""
     template = card.value.get("text")
     if template is None:
         return None
@@ -196,20 +196,21 @@ def _texts(rows: list[tuple[str, dict[str, Any]]], card: located_yaml.Document, 
     for column in columns:
         if column not in present:
             raise card.error(["text"], f"the text template names column '{column}', which no node in {path.name} has")
-    texts = []
+    texts: list[str] = []
     for place, row in rows:
         if not any(column in row for column in columns):
             raise StageBenchError(
                 f"{place}: node {len(texts)} has no text: none of the columns {', '.join(columns)} of the text template"
             )
-        values = {column: row.get(column) for column in columns}
-        for column, value in values.items():
-            if isinstance(value, (list, dict)):
-                raise StageBenchError(f"{place}: column '{column}' is a {type(value).__name__}, not a text")
-        texts.append(
-            _COLUMN.sub(lambda m, v=values: "" if _is_empty(v[m.group(1)]) else str(v[m.group(1)]), template)  # type: ignore[misc]
-        )
+        texts.append(_COLUMN.sub(lambda found: _cell(place, row, found.group(1)), template))  # noqa: B023
     return texts
+
+
+def _cell(place: str, row: dict[str, Any], column: str) -> str:
+    value = row.get(column)
+    if isinstance(value, (list, dict)):
+        raise StageBenchError(f"{place}: column '{column}' is a {type(value).__name__}, not a text")
+    return "" if _is_empty(value) else str(value)
 
 
 def _edges(path: Path, num_nodes: int) -> np.ndarray:

@@ -8,8 +8,8 @@ class DatasetSpec:
     """One dataset.
 
     `loader` is `load(spec, data: Path, *, undirected: bool) -> TextGraph` or `"module:function"`; the default reads
-    the folder format from `<data folder>/<name>`. `instructions` maps a variant (`default`, `graph-aware`, `dataset`) to the sentence that
-    instruction-following LLMs receive.
+    the folder format from `<data folder>/<name>`. `instructions` maps a variant (`default`, `graph-aware`, `dataset`)
+    to the sentence that instruction-following LLMs receive.
     """
 
     name: str

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stage_bench import fingerprint, registry
-from stage_bench.backbones.spec import BackboneChoice
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.execution.progress import Progress
 from stage_bench.features import source
@@ -98,7 +97,7 @@ class Runner:
         reason = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, StageBenchError):
             reason = f"{type(error).__name__}: {reason}"
-        if isinstance(error, MemoryError) or "alloc" in reason and "memory" in reason:
+        if isinstance(error, MemoryError) or ("alloc" in reason and "memory" in reason):
             reason = f"out of memory: {reason}"
         self._errors[job.id] = reason
         self.failed.append(f"{job.title}: {reason}")
@@ -312,7 +311,7 @@ def _shown(value: Any) -> str:
 
 
 def missing(plan: Plan, store: Store, cache: EmbeddingCache) -> list[Job]:
-    """The jobs that are still to be done, in the plan's order: runs without a good record, and what they are made of."""
+    """The jobs to do, in the plan's order: runs without a good record, and what those are made of."""
     runs = {job.id for job in plan.runs if store.done(job.id) is None}
     needed = set(runs)
     for job in plan.jobs:

@@ -94,7 +94,8 @@ class Progress:
 
     def step(self, done: int, total: int, detail: str = "") -> None:
         """Part of the current job is done: texts, epochs or trials."""
-        assert self.current is not None and self.job is not None
+        assert self.current is not None
+        assert self.job is not None
         now = time.perf_counter()
         left = (now - self.began) / done * (total - done) if done else 0.0
         shown = f"{detail} {_span(left)} left".strip() if done else detail
@@ -105,7 +106,8 @@ class Progress:
 
     def finish(self, result: str) -> None:
         """The current job is over; `result` says how it went."""
-        assert self.current is not None and self.job is not None
+        assert self.current is not None
+        assert self.job is not None
         seconds = time.perf_counter() - self.began
         self.done += 1
         self.estimate.finished(self.job, seconds)

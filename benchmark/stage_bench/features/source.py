@@ -9,9 +9,9 @@ import numpy as np
 
 from stage_bench import fingerprint, registry
 from stage_bench.errors import JobError, StageBenchError
+from stage_bench.features.spec import FeatureChoice
 from stage_bench.llms import encoding
 from stage_bench.llms.cache import EmbeddingCache
-from stage_bench.features.spec import FeatureChoice
 from stage_bench.llms.spec import LLMChoice
 
 if TYPE_CHECKING:

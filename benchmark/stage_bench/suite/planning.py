@@ -150,13 +150,16 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
                 raise choices.document.error(["datasets", position], problem)
         graphs[entry.name] = graph
         protocols[entry.name] = protocol
-        for kind, choice_list in (("llms", choices.llms), ("features", choices.features)):
-            for place, choice in enumerate(choice_list):
-                try:
-                    content = source.identity(graph, choice)
-                except StageBenchError as error:
-                    raise choices.document.error([kind, place], str(error)) from None
-                jobs += _jobs(choices, graph, entry.name, protocol, choice, content)
+        placed: list[tuple[str, int, LLMChoice | FeatureChoice]] = [
+            *(("llms", place, llm) for place, llm in enumerate(choices.llms)),
+            *(("features", place, feature) for place, feature in enumerate(choices.features)),
+        ]
+        for kind, place, choice in placed:
+            try:
+                content = source.identity(graph, choice)
+            except StageBenchError as error:
+                raise choices.document.error([kind, place], str(error)) from None
+            jobs += _jobs(choices, graph, entry.name, protocol, choice, content)
     if not graphs:
         raise choices.document.error(["datasets"], "no dataset is left: " + "; ".join(left_out))
     return Plan(choices, graphs, tuple(jobs), tuple(left_out), protocols)

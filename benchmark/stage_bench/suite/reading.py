@@ -48,7 +48,7 @@ def _with_includes(path: Path, above: tuple[Path, ...]) -> Document:
     merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
     for position, name in enumerate(names):
         target = (path.parent / name).resolve()
-        where = ["include"] if isinstance(include, str) else ["include", position]
+        where: list[str | int] = ["include"] if isinstance(include, str) else ["include", position]
         if target in (*above, here):
             raise document.error(where, f"'{name}' includes itself")
         if not target.is_file():

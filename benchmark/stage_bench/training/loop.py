@@ -63,8 +63,8 @@ def task(
     hidden = np.full_like(labels, -1)
     hidden[train], hidden[val] = labels[train], labels[val]
     device = inputs.device
-    tensors = [torch.from_numpy(array).to(device) for array in (hidden, train, val)]
-    return Task(graph, inputs, *tensors, num_classes)
+    visible, train_nodes, val_nodes = (torch.from_numpy(array).to(device) for array in (hidden, train, val))
+    return Task(graph, inputs, visible, train_nodes, val_nodes, num_classes)
 
 
 def fit(
