@@ -1,4 +1,4 @@
-"""Which device embeds and which trains."""
+"""Which device embeds and which trains, and with how many threads."""
 
 from __future__ import annotations
 
@@ -6,18 +6,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stage_bench.errors import StageBenchError
-from stage_bench.runs.provenance import cpu
+from stage_bench.runs.provenance import cores, cpu
+
+# Below this many nodes threads spend more time waiting for each other than they save.
+_SMALL = 20_000
 
 
 @dataclass(frozen=True)
 class Devices:
-    """Names as torch takes them; `hardware` is what the leaderboard shows; `note` is empty or one line for the user."""
+    """Names as torch takes them; `hardware` is what trains; `note` is empty or one line for the user."""
 
     embedding: str
     training: str
     hardware: str
     note: str
     synchronize: Callable[[], None]
+
+    def use_threads(self, num_nodes: int) -> str:
+        """Set torch's threads for a graph of that size; the hardware as the leaderboard shows it."""
+        import torch
+
+        if self.training != "cpu":
+            return self.hardware
+        threads = 1 if num_nodes < _SMALL else cores()
+        torch.set_num_threads(threads)
+        return f"{self.hardware}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def choose(device: str) -> Devices:
@@ -32,9 +45,7 @@ def choose(device: str) -> Devices:
     if device == "cuda" and not has_cuda:
         raise StageBenchError("--device cuda: torch sees no CUDA device; leave the option out to run on the CPU")
     if device == "cpu" or not has_cuda:
-        threads = torch.get_num_threads()
-        hardware = f"{cpu()}, {threads} thread{'s' if threads > 1 else ''}"
-        return Devices("cpu", "cpu", hardware, "", lambda: None)
+        return Devices("cpu", "cpu", cpu(), "", lambda: None)
     name = torch.cuda.get_device_name()
     if _dgl_has_cuda():
         return Devices("cuda", "cuda", name, "", torch.cuda.synchronize)

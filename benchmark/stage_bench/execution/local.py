@@ -67,12 +67,14 @@ class Runner:
     _features: _Kept = field(default_factory=_Kept)
     _prepared: _Kept = field(default_factory=_Kept)
     _errors: dict[str, str] = field(default_factory=dict)
+    _hardware: str = ""
 
     def run(self, jobs: list[Job]) -> None:
         for job in jobs:
             self.progress.start(job)
             memory = PeakMemory()
             memory.start()
+            self._hardware = self.devices.use_threads(self.plan.graphs[job.dataset].num_nodes)
             try:
                 result = self._do(job, memory)
             except Exception as error:
@@ -276,7 +278,7 @@ class Runner:
             content=job.content,
             split_fingerprint=split.fingerprint,
             dataset_fingerprint=graph.fingerprint,
-            hardware=self.devices.hardware,
+            hardware=self._hardware,
             versions=provenance.versions(),
             commit=provenance.commit(),
             finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
