@@ -33,6 +33,9 @@ Data = Annotated[
     typer.Option(help="Datasets; by default $STAGE_BENCH_DATA, else the user's cache folder.", metavar="DIR"),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", metavar="auto|cpu|cuda")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Jobs on small graphs side by side; by default one a core.", metavar="N")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Plugins = Annotated[
     list[Path] | None,
@@ -48,6 +51,7 @@ def run(
     data: Data = None,
     reports: Reports = Path("reports"),
     device: Device = "auto",
+    workers: Workers = None,
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -63,7 +67,7 @@ def run(
     failed: list[str] = []
     interrupted = False
     try:
-        failed = running.carry_out(plan, jobs, folders, device, console)
+        failed = running.carry_out(plan, jobs, folders, device, console, workers)
     except KeyboardInterrupt:
         interrupted = True
         _say(console, "interrupted; what is done is kept. The same command goes on from here.")

@@ -148,6 +148,11 @@ def load_plugin(path: Path) -> None:
     _loaded_plugins.add(path)
 
 
+def plugins() -> list[Path]:
+    """The plug-in files that were loaded, for processes that must load them too."""
+    return sorted(_loaded_plugins)
+
+
 def _from_entry_points(kind: str) -> Iterable[tuple[str, Any]]:
     if kind not in _SPEC_CLASSES:
         return

@@ -9,7 +9,7 @@ from stage_bench.errors import StageBenchError
 from stage_bench.runs.provenance import cores, cpu
 
 # Below this many nodes threads spend more time waiting for each other than they save.
-_SMALL = 20_000
+SMALL = 20_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Devices:
 
         if self.training != "cpu":
             return self.hardware
-        threads = 1 if num_nodes < _SMALL else cores()
+        threads = 1 if num_nodes < SMALL else cores()
         torch.set_num_threads(threads)
         return f"{self.hardware}, {threads} thread{'s' if threads > 1 else ''}"
 

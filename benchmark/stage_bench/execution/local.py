@@ -1,325 +1,219 @@
-"""Carrying out a plan in this process, one job after another."""
+"""Carrying out a plan on this machine: jobs on small graphs side by side in processes, the others one by one here.
+
+A job on a small graph uses one thread, so it gives the same numbers in whatever process it runs and beside whatever
+else; only its seconds suffer, and its record says so.
+"""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from stage_bench import fingerprint, registry
-from stage_bench.errors import JobError, StageBenchError
+from stage_bench import registry
+from stage_bench.datasets.textgraph import TextGraph
+from stage_bench.errors import JobError
+from stage_bench.execution.devices import SMALL, Devices
 from stage_bench.execution.progress import Progress
-from stage_bench.features import source
+from stage_bench.execution.runner import Result, Runner
 from stage_bench.llms.cache import EmbeddingCache
-from stage_bench.runs import provenance, scoring
-from stage_bench.runs.clock import Clock, PeakMemory
-from stage_bench.runs.record import RunRecord
 from stage_bench.runs.store import Store
-from stage_bench.suite.planning import EmbedJob, EnsembleJob, Job, Plan, RunJob, TrainJob, TuneJob
-from stage_bench.training import ensembles, tuning
+from stage_bench.suite.planning import EmbedJob, EnsembleJob, Job, TrainJob, TuneJob
 
-if TYPE_CHECKING:
-    import torch
-    from dgl import DGLGraph
-
-    from stage_bench.execution.devices import Devices
+_STEP_EVERY = 0.2  # seconds between a worker's reports about one job
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What `Backbone.prepare` made of a dataset's features, on the training device, and the seconds it took."""
+class Setting:
+    """All that a worker process needs to be a runner."""
 
-    graph: DGLGraph
-    inputs: torch.Tensor
-    seconds: float
-
-
-@dataclass
-class _Kept:
-    """The last of what several jobs share; jobs come in an order in which that is enough."""
-
-    key: str = ""
-    value: Any = None
-
-    def get(self, key: str, make: Callable[[], Any]) -> Any:
-        if self.key != key:
-            self.key, self.value = "", None  # let go before the next one is made
-            self.value, self.key = make(), key
-        return self.value
+    graphs: dict[str, TextGraph]
+    embeds: dict[str, EmbedJob]
+    results: Path
+    device: str
+    log: Path
+    workers: int
 
 
 @dataclass
-class Runner:
-    """Does jobs and writes their records. A job that fails becomes a failed record; an interruption passes through."""
+class _Worker:
+    """A process that does one job at a time."""
 
-    plan: Plan
-    store: Store
-    cache: EmbeddingCache
+    process: Any
+    connection: Connection
+    job: Job | None = None
+
+
+@dataclass
+class LocalExecutor:
+    """Does jobs in the plan's order, as far as what they need is there. `failed` has one line for each that failed."""
+
+    setting: Setting
     devices: Devices
     progress: Progress
-    log: Path
     failed: list[str] = field(default_factory=list)
-    _features: _Kept = field(default_factory=_Kept)
-    _prepared: _Kept = field(default_factory=_Kept)
-    _errors: dict[str, str] = field(default_factory=dict)
-    _hardware: str = ""
+    _errors: dict[str, str] = field(default_factory=dict)  # id of a failed job to the reason
+    _workers: list[_Worker] = field(default_factory=list)
 
-    def run(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            self.progress.start(job)
-            memory = PeakMemory()
-            memory.start()
-            self._hardware = self.devices.use_threads(self.plan.graphs[job.dataset].num_nodes)
+    def run(self, jobs: Sequence[Job]) -> None:
+        self.here = make_runner(self.setting, self.devices, self.progress.line)
+        pending = list(jobs)
+        try:
+            while pending or any(worker.job for worker in self._workers):
+                self._dispatch(pending)
+                if any(worker.job for worker in self._workers):
+                    self._collect()
+        finally:
+            for worker in self._workers:
+                worker.process.kill()  # whatever it writes is whole or not there
+                worker.process.join()
+
+    def _dispatch(self, pending: list[Job]) -> None:
+        """Start what can be started, in order; a job that cannot run beside others waits until it is alone."""
+        for job in list(pending):
+            unfinished = {other.id for other in pending} | {worker.job.id for worker in self._workers if worker.job}
+            needs = _needs(job)
+            if needs & (unfinished - {job.id}):
+                continue
+            broken = next((need for need in sorted(needs) if need in self._errors), None)
+            if broken is not None:
+                pending.remove(job)
+                what = "a member failed: " if isinstance(job, EnsembleJob) else ""
+                self._finish(job, self.here.fail(job, JobError(what + self._errors[broken])))
+            elif isinstance(job, EnsembleJob):
+                pending.remove(job)
+                self._do_here(job)
+            elif self._is_small(job):
+                worker = self._idle_worker()
+                if worker is None:
+                    return
+                pending.remove(job)
+                self.progress.start(job)
+                worker.job = job
+                worker.connection.send(job)
+            else:
+                if any(worker.job for worker in self._workers):
+                    return
+                pending.remove(job)
+                self._do_here(job)
+                return  # what it was needed for may stand before what comes next
+
+    def _is_small(self, job: Job) -> bool:
+        """Whether a job is to run in a worker process."""
+        small = isinstance(job, (TrainJob, TuneJob)) and self.setting.graphs[job.dataset].num_nodes < SMALL
+        return small and self.setting.workers > 1 and self.devices.training == "cpu"
+
+    def _do_here(self, job: Job) -> None:
+        self.progress.start(job)
+        self.here.on_step = lambda done, total, what: self.progress.step(job, done, total, what)
+        self._finish(job, self.here.do(job))
+
+    def _finish(self, job: Job, result: Result) -> None:
+        if result.failed:
+            self._errors[job.id] = result.text
+            self.failed.append(f"{job.title}: {result.text}")
+        self.progress.finish(job, f"FAILED: {result.text}" if result.failed else result.text)
+
+    def _idle_worker(self) -> _Worker | None:
+        for worker in self._workers:
+            if worker.job is None:
+                return worker
+        if len(self._workers) == self.setting.workers:
+            return None
+        context = multiprocessing.get_context("spawn")  # a forked torch may hang
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, *_plugins()), daemon=True)
+        process.start()
+        theirs.close()
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        ours.send(self.setting)
+        return worker
+
+    def _collect(self) -> None:
+        """Wait for news of the workers."""
+        busy = [worker for worker in self._workers if worker.job is not None]
+        ready = wait([worker.connection for worker in busy], timeout=1.0)
+        for worker in busy:
+            if worker.connection not in ready:
+                continue
+            assert worker.job is not None
             try:
-                result = self._do(job, memory)
-            except Exception as error:
-                result = self._fail(job, error)
-            self.progress.finish(result)
-
-    def _do(self, job: Job, memory: PeakMemory) -> str:
-        if isinstance(job, EmbedJob):
-            _, manifest = self._load_features(job)
-            return f"{manifest['rows']} texts, dimension {manifest['dimension']}"
-        if isinstance(job, TuneJob):
-            found = self._tune(job)
-            return f"{found.trials} trials, best val {found.val_accuracy:.4f}"
-        if isinstance(job, TrainJob):
-            record = self._train(job, memory)
-        else:
-            assert isinstance(job, EnsembleJob)
-            record = self._combine(job, memory)
-        return f"val {record.metrics['val_accuracy']:.4f} test {record.metrics['test_accuracy']:.4f}"
-
-    def _fail(self, job: Job, error: Exception) -> str:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if not isinstance(error, StageBenchError):
-            reason = f"{type(error).__name__}: {reason}"
-        if isinstance(error, MemoryError) or ("alloc" in reason and "memory" in reason):
-            reason = f"out of memory: {reason}"
-        self._errors[job.id] = reason
-        self.failed.append(f"{job.title}: {reason}")
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(f"{job.title}\n{''.join(traceback.format_exception(error))}\n")
-        if isinstance(job, (TrainJob, EnsembleJob)):
-            self.store.put(self._record(job, status="failed", error=reason))
-        return f"FAILED: {reason}"
-
-    def _load_features(self, job: EmbedJob) -> tuple[np.ndarray, dict[str, Any]]:
-        def make() -> tuple[np.ndarray, dict[str, Any]]:
-            graph = self.plan.graphs[job.dataset]
-            return source.load(graph, job.choice, self.cache, self.devices.embedding, self._on_text)
-
-        loaded: tuple[np.ndarray, dict[str, Any]] = self._features.get(job.id, make)
-        return loaded
-
-    def _on_text(self, done: int, total: int) -> None:
-        self.progress.step(done, total, "texts")
-
-    def _prepare(self, job: TuneJob | TrainJob, options: Any, backbone: Any) -> Prepared:
-        """Fixed work for a backbone on a dataset's features, kept for the next seeds and trials."""
-        import torch
-
-        if job.embedding_id in self._errors:
-            raise JobError(self._errors[job.embedding_id])
-        embed = next(other for other in self.plan.jobs if other.id == job.embedding_id and isinstance(other, EmbedJob))
-        matrix, _ = self._load_features(embed)
-        key = diffusion_id(job, options.model_dump(), backbone)
-
-        def make() -> Prepared:
-            clock = Clock(self.devices.synchronize)
-            graph = self.plan.graphs[job.dataset].graph.to(self.devices.training)
-            inputs = torch.from_numpy(matrix).to(self.devices.training)
-            with clock.phase("diffuse"):
-                graph, inputs = backbone.prepare(graph, inputs, options)
-            return Prepared(graph, inputs, clock.seconds["diffuse"])
-
-        prepared: Prepared = self._prepared.get(key, make)
-        return prepared
-
-    def _fit(
-        self, job: TuneJob | TrainJob, values: dict[str, Any], seeds: tuple[int | None, int], clock: Clock, loud: bool
-    ) -> tuple[Any, Prepared, str]:
-        from stage_bench.training import loop
-        from stage_bench.training.options import TrainingOptions
-
-        spec = registry.get("backbones", job.choice.name)
-        backbone, model = registry.resolve(spec.module), registry.resolve(spec.options)
-        options = model(**{key: value for key, value in values.items() if key in model.model_fields})
-        training = TrainingOptions(**{key: value for key, value in values.items() if key not in model.model_fields})
-        prepared = self._prepare(job, options, backbone)
-        graph = self.plan.graphs[job.dataset]
-        split = graph.split(job.split, seeds[0] or 0)
-        task = loop.task(prepared.graph, prepared.inputs, graph.labels, split.train, split.val, graph.num_classes)
-        fitted = loop.fit(
-            lambda: backbone(prepared.inputs.shape[1], graph.num_classes, options),
-            task,
-            training,
-            seeds[1],
-            clock,
-            (lambda epoch, most, best: self.progress.step(epoch, most, f"val {best:.4f}")) if loud else None,
-        )
-        shared = diffusion_id(job, options.model_dump(), backbone) if spec.family == "diffusion" else ""
-        return fitted, prepared, shared
-
-    def _tune(self, job: TuneJob) -> tuning.Result:
-        values = {**job.choice.options, **job.choice.training}
-
-        def objective(tried: dict[str, Any]) -> float:
-            fits = [self._fit(job, {**values, **tried}, pair, Clock(), loud=False)[0] for pair in job.seeds]
-            return float(np.mean([fit.val_accuracy for fit in fits]))
-
-        if job.embedding_id in self._errors:
-            raise JobError(self._errors[job.embedding_id])
-        return tuning.search(
-            self.store.results / "studies",
-            job.id,
-            job.choice.trials,
-            job.choice.sampler,
-            job.choice.space or {},
-            values,
-            objective,
-            lambda done, best: self.progress.step(done, job.choice.trials, f"best val {best:.4f}"),
-        )
-
-    def _train(self, job: TrainJob, memory: PeakMemory) -> RunRecord:
-        values = {**job.choice.options, **job.choice.training}
-        clock = Clock(self.devices.synchronize)
-        seconds: dict[str, float] = {}
-        note = ""
-        if job.study_id:
-            if job.study_id in self._errors:
-                raise JobError(f"its study failed: {self._errors[job.study_id]}")
-            found = tuning.read(self.store.results / "studies", job.study_id, job.choice.trials)
-            if found is None:
-                raise JobError("its study is not there")
-            values |= found.values
-            seconds["tune"] = found.seconds
-            note = "tuned: " + ", ".join(f"{key}={_shown(value)}" for key, value in found.values.items())
-        fitted, prepared, shared = self._fit(job, values, (job.split_seed, job.init_seed), clock, loud=True)
-        graph = self.plan.graphs[job.dataset]
-        split = graph.split(job.split, job.split_seed or 0)
-        predictions = ensembles.stored(fitted.logits, split.fingerprint)
-        manifest = self.cache.manifest(job.embedding_id) or {}
-        seconds |= {**clock.seconds, "embed": manifest["seconds"]}
-        if shared:
-            seconds["diffuse"] = prepared.seconds
-        record = self._record(
-            job,
-            status="ok",
-            metrics={
-                **scoring.accuracies(predictions["probabilities"], graph.labels, split),
-                "best_epoch": fitted.best_epoch,
-                "epochs": fitted.epochs,
-                "parameters": fitted.parameters,
-            },
-            seconds={phase: round(value, 4) for phase, value in seconds.items()},
-            curve=fitted.curve,
-            embedding_id=job.embedding_id,
-            diffusion_id=shared,
-            study_id=job.study_id,
-            peak_memory_mb=memory.megabytes(),
-            note=note,
-        )
-        return self.store.put(record, predictions)
-
-    def _combine(self, job: EnsembleJob, memory: PeakMemory) -> RunRecord:
-        members = []
-        for id_ in job.members:
-            member = self.store.done(id_)
-            if member is None:
-                failed = self.store.get(id_)
-                name = failed.backbone if failed else id_
-                raise JobError(f"its member {name} failed")
-            members.append(member)
-        if len({member.split_fingerprint for member in members}) > 1:
-            raise JobError("its members were trained on different splits")
-        clock = Clock()
-        with clock.phase("infer"):
-            predictions = ensembles.combine([self.store.predictions(id_) for id_ in job.members], job.combine)
-        graph = self.plan.graphs[job.dataset]
-        split = graph.split(job.split, job.split_seed or 0)
-        if str(predictions["split_fingerprint"]) != split.fingerprint:
-            raise JobError("its members were trained on another split than this one")
-        own = self._record(
-            job,
-            status="ok",
-            metrics={
-                **scoring.accuracies(predictions["probabilities"], graph.labels, split),
-                "parameters": sum(member.metrics["parameters"] for member in members),
-            },
-            seconds=_together(members, clock.seconds["infer"]),
-            embedding_id="+".join(sorted({member.embedding_id for member in members})),
-            diffusion_id="+".join(sorted({member.diffusion_id for member in members} - {""})),
-            study_id="+".join(sorted({member.study_id for member in members} - {""})),
-            peak_memory_mb=_largest([memory.megabytes(), *(member.peak_memory_mb for member in members)]),
-        )
-        return self.store.put(own, predictions)
-
-    def _record(self, job: RunJob, **more: Any) -> RunRecord:
-        graph = self.plan.graphs[job.dataset]
-        split = graph.split(job.split, job.split_seed or 0)
-        return RunRecord(
-            id=job.id,
-            kind=job.kind,
-            dataset=job.dataset,
-            split=job.split,
-            features=job.features,
-            llm=job.llm,
-            instruction=job.instruction,
-            backbone=job.backbone,
-            split_seed=job.split_seed,
-            init_seed=job.init_seed,
-            content=job.content,
-            split_fingerprint=split.fingerprint,
-            dataset_fingerprint=graph.fingerprint,
-            hardware=self._hardware,
-            versions=provenance.versions(),
-            commit=provenance.commit(),
-            finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            **more,
-        )
+                kind, *content = worker.connection.recv()
+            except (EOFError, OSError):
+                worker.process.join()
+                code = worker.process.exitcode
+                reason = f"its process was killed by signal {-code}" if code < 0 else f"its process ended with {code}"
+                job = worker.job
+                self._workers.remove(worker)
+                self._finish(job, self.here.fail(job, JobError(f"{reason}; out of memory?")))
+                continue
+            if kind == "step":
+                self.progress.step(worker.job, *content)
+            elif kind == "line":
+                self.progress.line(*content)
+            else:
+                job, worker.job = worker.job, None
+                self._finish(job, content[0])
 
 
-def diffusion_id(job: TuneJob | TrainJob, options: dict[str, Any], backbone: Any) -> str:
-    """Of the fixed work that `prepare` does: the features, the graph, and the options that it reads."""
-    read = {key: options[key] for key in backbone.prepare_options}
-    return fingerprint.of_json([job.content["graph"], job.embedding_id, backbone.__qualname__, read])
+def make_runner(setting: Setting, devices: Devices, warn: Any) -> Runner:
+    return Runner(
+        graphs=setting.graphs,
+        embeds=setting.embeds,
+        store=Store(setting.results, warn),
+        cache=EmbeddingCache(setting.results / "embeddings"),
+        devices=devices,
+        log=setting.log,
+        on_step=lambda done, total, what: None,
+    )
 
 
-def _together(members: list[RunRecord], infer: float) -> dict[str, float]:
-    """An ensemble costs what its members cost; work that they share counts once."""
-    seconds = {"infer": infer + sum(member.seconds["infer"] for member in members)}
-    seconds["train"] = sum(member.seconds["train"] for member in members)
-    for phase, key in (("embed", "embedding_id"), ("diffuse", "diffusion_id"), ("tune", "study_id")):
-        shared = {getattr(member, key): member.seconds[phase] for member in members if phase in member.seconds}
-        if shared:
-            seconds[phase] = sum(shared.values())
-    return {phase: round(value, 4) for phase, value in seconds.items()}
+def _needs(job: Job) -> set[str]:
+    """Ids of the jobs whose results a job reads."""
+    if isinstance(job, EnsembleJob):
+        return set(job.members)
+    if isinstance(job, TrainJob):
+        return {job.embedding_id, job.study_id} - {""}
+    return {job.embedding_id} if isinstance(job, TuneJob) else set()
 
 
-def _largest(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return max(known) if len(known) == len(values) else None
+def _plugins() -> tuple[list[Path], int]:
+    """What a worker must load before it can read what it is sent, and who its parent is."""
+    return registry.plugins(), os.getpid()
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _work(connection: Connection, plugins: list[Path], parent: int) -> None:
+    """A worker process: jobs in, steps and results out, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for path in plugins:
+        registry.load_plugin(path)
+    from stage_bench.execution import devices
 
+    setting: Setting = connection.recv()
+    runner = make_runner(setting, devices.choose(setting.device), lambda line: connection.send(("line", line)))
+    runner.side_by_side = setting.workers
+    last = 0.0
 
-def missing(plan: Plan, store: Store, cache: EmbeddingCache) -> list[Job]:
-    """The jobs to do, in the plan's order: runs without a good record, and what those are made of."""
-    runs = {job.id for job in plan.runs if store.done(job.id) is None}
-    needed = set(runs)
-    for job in plan.jobs:
-        if isinstance(job, TrainJob) and job.id in runs:
-            if cache.manifest(job.embedding_id) is None:
-                needed.add(job.embedding_id)
-            if job.study_id and tuning.read(store.results / "studies", job.study_id, job.choice.trials) is None:
-                needed.add(job.study_id)
-    return [job for job in plan.jobs if job.id in needed]
+    def step(done: int, total: int, what: str) -> None:
+        nonlocal last
+        if os.getppid() != parent:
+            os._exit(1)  # the parent was killed: nobody waits for this job
+        if time.perf_counter() - last > _STEP_EVERY:
+            last = time.perf_counter()
+            connection.send(("step", done, total, what))
+
+    runner.on_step = step
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, OSError):
+            return
+        connection.send(("done", runner.do(job)))

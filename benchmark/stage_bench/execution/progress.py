@@ -55,14 +55,24 @@ def _guess(job: Job) -> float:
     return 0.1 if job.kind == "ensemble" else _GUESS.get(name, 3.0)
 
 
-class Progress:
-    """Shows jobs as they are done. Use as a context manager around the work."""
+@dataclass
+class _Running:
+    job: Job
+    bar: TaskID
+    began: float
+    last_line: float
 
-    def __init__(self, console: Console, jobs: Sequence[Job]) -> None:
+
+class Progress:
+    """Shows jobs as they are done, several at a time. Use as a context manager around the work."""
+
+    def __init__(self, console: Console, jobs: Sequence[Job], side_by_side: int = 1) -> None:
         self.console = console
         self.total = len(jobs)
         self.done = 0
+        self.side_by_side = side_by_side
         self.estimate = Estimate(list(jobs))
+        self.running: dict[str, _Running] = {}
         self.bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -73,9 +83,6 @@ class Progress:
             transient=True,
         )
         self.all: TaskID = self.bars.add_task("all jobs", total=self.total, detail="")
-        self.current: TaskID | None = None
-        self.job: Job | None = None
-        self.began = self.last_line = time.perf_counter()
 
     def __enter__(self) -> Progress:
         self.bars.start()
@@ -87,41 +94,41 @@ class Progress:
         self.bars.stop()
 
     def start(self, job: Job) -> None:
-        self.job, self.began = job, time.perf_counter()
-        self.last_line = self.began
-        self.current = self.bars.add_task(job.title, total=None, detail="")
+        now = time.perf_counter()
+        self.running[job.id] = _Running(job, self.bars.add_task(job.title, total=None, detail=""), now, now)
         self.bars.update(self.all, detail=self._left())
 
-    def step(self, done: int, total: int, detail: str = "") -> None:
-        """Part of the current job is done: texts, epochs or trials."""
-        assert self.current is not None
-        assert self.job is not None
+    def step(self, job: Job, done: int, total: int, what: str) -> None:
+        """Part of a job is done: texts, epochs or trials."""
+        running = self.running[job.id]
         now = time.perf_counter()
-        left = (now - self.began) / done * (total - done) if done else 0.0
-        shown = f"{detail} {_span(left)} left".strip() if done else detail
-        self.bars.update(self.current, completed=done, total=total, detail=shown)
-        if not self.console.is_terminal and now - self.last_line > _LINE_EVERY:
-            self.last_line = now
-            self.line(f"  {self.job.title}: {done}/{total} {shown}")
+        left = (now - running.began) / done * (total - done) if done else 0.0
+        shown = f"{what}, {_span(left)} left" if done else what
+        self.bars.update(running.bar, completed=done, total=total, detail=shown)
+        if not self.console.is_terminal and now - running.last_line > _LINE_EVERY:
+            running.last_line = now
+            self.line(f"  {job.title}: {done}/{total} {shown}")
 
-    def finish(self, result: str) -> None:
-        """The current job is over; `result` says how it went."""
-        assert self.current is not None
-        assert self.job is not None
-        seconds = time.perf_counter() - self.began
+    def finish(self, job: Job, result: str) -> None:
+        """A job is over; `result` says how it went."""
+        running = self.running.pop(job.id, None)
+        seconds = 0.0
+        if running is not None:
+            seconds = time.perf_counter() - running.began
+            self.bars.remove_task(running.bar)
         self.done += 1
-        self.estimate.finished(self.job, seconds)
-        self.bars.remove_task(self.current)
+        self.estimate.finished(job, seconds)
         self.bars.update(self.all, completed=self.done, detail=self._left())
-        self.line(f"[{self.done}/{self.total}] {self.job.title}: {result}, {seconds:.1f} s, {self._left()}")
-        self.current = self.job = None
+        self.line(f"[{self.done}/{self.total}] {job.title}: {result}, {seconds:.1f} s, {self._left()}")
 
     def line(self, text: str) -> None:
         """A line that stays."""
         self.console.print(Text(text), soft_wrap=True, highlight=False)
 
     def _left(self) -> str:
-        return "nothing left" if self.done == self.total else f"{_span(self.estimate.seconds())} left"
+        return (
+            "nothing left" if self.done == self.total else f"{_span(self.estimate.seconds() / self.side_by_side)} left"
+        )
 
 
 def _span(seconds: float) -> str:

@@ -15,14 +15,14 @@ from rich.console import Console
 
 from stage_bench import files
 from stage_bench.errors import StageBenchError
-from stage_bench.execution.local import missing
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs import provenance
 from stage_bench.runs.store import Store
 from stage_bench.suite import planning
 from stage_bench.suite.choices import choose
-from stage_bench.suite.planning import EmbedJob, Job, Plan
+from stage_bench.suite.planning import EmbedJob, Job, Plan, TrainJob
 from stage_bench.suite.reading import read
+from stage_bench.training import tuning
 
 
 @dataclass(frozen=True)
@@ -44,30 +44,51 @@ def todo(plan: Plan, folders: Folders, warn: Callable[[str], None]) -> list[Job]
     return missing(plan, Store(folders.results, warn), EmbeddingCache(folders.results / "embeddings"))
 
 
-def carry_out(plan: Plan, jobs: Sequence[Job], folders: Folders, device: str, console: Console) -> list[str]:
-    """Do the jobs; one line for each that failed."""
+def missing(plan: Plan, store: Store, cache: EmbeddingCache) -> list[Job]:
+    """The jobs to do, in the plan's order: runs without a good record, and what those are made of."""
+    runs = {job.id for job in plan.runs if store.done(job.id) is None}
+    needed = set(runs)
+    for job in plan.jobs:
+        if isinstance(job, TrainJob) and job.id in runs:
+            if cache.manifest(job.embedding_id) is None:
+                needed.add(job.embedding_id)
+            if job.study_id and tuning.read(store.results / "studies", job.study_id, job.choice.trials) is None:
+                needed.add(job.study_id)
+    return [job for job in plan.jobs if job.id in needed]
+
+
+def carry_out(
+    plan: Plan, jobs: Sequence[Job], folders: Folders, device: str, console: Console, workers: int | None = None
+) -> list[str]:
+    """Do the jobs; one line for each that failed.
+
+    workers: processes side by side for jobs on small graphs; None: one a core.
+    """
     if not jobs:
         return []
     _check_writable(folders.results)
     console.print("loading torch and dgl ...", style="dim")
     # Imported here because they take seconds, which a run with nothing to do should not.
     from stage_bench.execution import devices
-    from stage_bench.execution.local import Runner
+    from stage_bench.execution.local import LocalExecutor, Setting
     from stage_bench.execution.progress import Progress
 
     chosen = devices.choose(device)
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
     log = folders.results / "logs" / f"{plan.choices.suite.name}-{stamp}-{os.getpid()}.log"
     _write_provenance(log.with_suffix(".json"), plan, chosen.hardware)
-    with Progress(console, jobs) as progress:
+    runs = sum(isinstance(job, TrainJob) for job in jobs)
+    workers = max(1, min(workers or provenance.cores(), runs))
+    embeds = {job.id: job for job in plan.jobs if isinstance(job, EmbedJob)}
+    setting = Setting(plan.graphs, embeds, folders.results, device, log, workers)
+    with Progress(console, jobs, workers) as progress:
         if chosen.note:
             progress.line(chosen.note)
-        store = Store(folders.results, progress.line)
-        runner = Runner(plan, store, EmbeddingCache(folders.results / "embeddings"), chosen, progress, log)
-        runner.run(list(jobs))
-    if runner.failed:
+        executor = LocalExecutor(setting, chosen, progress)
+        executor.run(jobs)
+    if executor.failed:
         console.print(f"tracebacks: {log}", soft_wrap=True, highlight=False)
-    return runner.failed
+    return executor.failed
 
 
 def _check_writable(results: Path) -> None:
