@@ -165,6 +165,7 @@ class Runner:
         options = model(**{key: value for key, value in values.items() if key in model.model_fields})
         training = TrainingOptions(**{key: value for key, value in values.items() if key not in model.model_fields})
         prepared = self._prepare(job, options, backbone)
+        loop.warm_up()
         graph = self.graphs[job.dataset]
         split = graph.split(job.split, seeds[0] or 0)
         task = loop.task(prepared.graph, prepared.inputs, graph.labels, split.train, split.val, graph.num_classes)
