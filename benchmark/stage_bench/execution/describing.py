@@ -52,4 +52,4 @@ def _shown(value: Any) -> str:
         return ", ".join(_shown(item) for item in value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return " ".join(str(value).split())
+    return str(value).replace("\n", "\\n")  # a prompt's line breaks are part of it

@@ -34,6 +34,7 @@ class Setting:
     """All that a worker process needs to be a runner."""
 
     graphs: dict[str, TextGraph]
+    load_seconds: dict[str, float]
     embeds: dict[str, EmbedJob]
     results: Path
     device: str
@@ -166,6 +167,7 @@ class LocalExecutor:
 def make_runner(setting: Setting, devices: Devices, warn: Any) -> Runner:
     return Runner(
         graphs=setting.graphs,
+        load_seconds=setting.load_seconds,
         embeds=setting.embeds,
         store=Store(setting.results, warn),
         cache=EmbeddingCache(setting.results / "embeddings"),

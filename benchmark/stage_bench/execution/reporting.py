@@ -75,10 +75,15 @@ def write(plan: Plan, store: Store, reports: Path) -> tuple[pd.DataFrame, list[P
         suite.name,
         runs,
         published.load(suite.compare, numbers, names) if suite.compare else None,
-        left_out=plan.left_out,
+        left_out=[*plan.left_out, *_unfinished(plan, runs)],
         published_times=published.times(numbers) if suite.compare else None,
     )
     return boards.read(reports / suite.name / "leaderboard.csv"), paths
+
+
+def _unfinished(plan: Plan, runs: pd.DataFrame) -> list[str]:
+    missing = len(plan.runs) - len(runs)
+    return [f"{missing} of {len(plan.runs)} runs are not there yet; rows show those that are"] if missing else []
 
 
 def counts(plan: Plan, store: Store) -> dict[str, int]:

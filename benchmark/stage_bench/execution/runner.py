@@ -72,6 +72,7 @@ class Runner:
     """
 
     graphs: dict[str, TextGraph]
+    load_seconds: dict[str, float]
     embeds: dict[str, EmbedJob]
     store: Store
     cache: EmbeddingCache
@@ -215,7 +216,7 @@ class Runner:
         split = graph.split(job.split, job.split_seed or 0)
         predictions = ensembles.stored(fitted.logits, split.fingerprint)
         manifest = self.cache.manifest(job.embedding_id) or {}
-        seconds |= {**clock.seconds, "embed": manifest["seconds"]}
+        seconds |= {**clock.seconds, "load": self.load_seconds[job.dataset], "embed": manifest["seconds"]}
         if shared:
             seconds["diffuse"] = prepared.seconds
         record = self._record(
@@ -262,7 +263,7 @@ class Runner:
                 **scoring.accuracies(predictions["probabilities"], graph.labels, split),
                 "parameters": sum(member.metrics["parameters"] for member in members),
             },
-            seconds=_together(members, clock.seconds["infer"]),
+            seconds={"load": self.load_seconds[job.dataset], **_together(members, clock.seconds["infer"])},
             embedding_id="+".join(sorted({member.embedding_id for member in members})),
             diffusion_id="+".join(sorted({member.diffusion_id for member in members} - {""})),
             study_id="+".join(sorted({member.study_id for member in members} - {""})),

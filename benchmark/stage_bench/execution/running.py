@@ -80,7 +80,7 @@ def carry_out(
     runs = sum(isinstance(job, TrainJob) for job in jobs)
     workers = max(1, min(workers or provenance.cores(), runs))
     embeds = {job.id: job for job in plan.jobs if isinstance(job, EmbedJob)}
-    setting = Setting(plan.graphs, embeds, folders.results, device, log, workers)
+    setting = Setting(plan.graphs, plan.load_seconds, embeds, folders.results, device, log, workers)
     with Progress(console, jobs, workers) as progress:
         if chosen.note:
             progress.line(chosen.note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,13 +105,14 @@ class Plan:
     """Every job of a suite in the order in which to do them, and the datasets they need.
 
     left_out: one line for each optional dataset whose files are absent.
+    load_seconds: what reading each dataset took.
     """
 
     choices: Choices
     graphs: dict[str, TextGraph]
     jobs: tuple[Job, ...]
     left_out: tuple[str, ...] = ()
-    protocols: dict[str, str] = field(default_factory=dict)
+    load_seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def runs(self) -> list[RunJob]:
@@ -125,12 +127,15 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
     """
     graphs: dict[str, TextGraph] = {}
     protocols: dict[str, str] = {}
+    load_seconds: dict[str, float] = {}
     left_out: list[str] = []
     jobs: list[Job] = []
     for position, entry in enumerate(choices.datasets):
         try:
             note(f"reading dataset {entry.name}")
+            begin = time.perf_counter()
             graph = _load(entry, choices, data)
+            load_seconds[entry.name] = round(time.perf_counter() - begin, 4)
         except DatasetMissing as error:
             if entry.optional:
                 left_out.append(f"{entry.name} is left out: {error}")
@@ -162,7 +167,7 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
             jobs += _jobs(choices, graph, entry.name, protocol, choice, content)
     if not graphs:
         raise choices.document.error(["datasets"], "no dataset is left: " + "; ".join(left_out))
-    return Plan(choices, graphs, tuple(jobs), tuple(left_out), protocols)
+    return Plan(choices, graphs, tuple(jobs), tuple(left_out), load_seconds)
 
 
 def _load(entry: DatasetEntry, choices: Choices, data: Path) -> TextGraph:
