@@ -51,6 +51,13 @@ class Document:
 
         key: point at the key that leads there, not at its value.
         """
+        return _place(self._node(location, key))
+
+    def folder(self, location: Sequence[str | int] = ()) -> Path:
+        """The folder of the file that says what stands at that location; an included file has its own."""
+        return Path(self._node(location, False).start_mark.name).parent
+
+    def _node(self, location: Sequence[str | int], key: bool) -> yaml.Node:
         node: yaml.Node = self.root
         at = node
         for step in location:
@@ -58,7 +65,7 @@ class Document:
             if found is None:  # a key that is missing, or the name of a branch in a pydantic location
                 continue
             at, node = (found[0] if key else found[1]), found[1]
-        return _place(at)
+        return at
 
     def error(self, location: Sequence[str | int], message: str, *, key: bool = False) -> StageBenchError:
         return StageBenchError(f"{self.place(location, key=key)}: {message}")
@@ -155,7 +162,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         if kind == "int":
             return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
         if kind == "float":
-            return float(text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".n", "n"))
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except (KeyError, ValueError):
         raise StageBenchError(f"{_place(node)}: '{text}' cannot be read as a {kind}") from None
     raise StageBenchError(f"{_place(node)}: the tag '{node.tag}' is not allowed")

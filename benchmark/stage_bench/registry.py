@@ -143,8 +143,9 @@ def load_plugin(path: Path) -> None:
         spec.loader.exec_module(module)
     except StageBenchError as error:
         raise StageBenchError(f"plug-in {path}: {error}") from error
-    except Exception as error:
-        raise StageBenchError(f"plug-in {path} failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StageBenchError(f"plug-in {path} failed: {problem}") from error
     _loaded_plugins.add(path)
 
 
@@ -159,7 +160,11 @@ def _from_entry_points(kind: str) -> Iterable[tuple[str, Any]]:
     from importlib.metadata import entry_points
 
     for point in entry_points(group=f"stage_bench.{kind}"):
-        spec = point.load()
+        try:
+            spec = point.load()
+        except Exception as error:
+            problem = " ".join(f"{type(error).__name__}: {error}".split())
+            raise StageBenchError(f"entry point {point.value} of group stage_bench.{kind}: {problem}") from error
         if not isinstance(spec, resolve(_SPEC_CLASSES[kind])):
             raise StageBenchError(f"entry point {point.value} of group stage_bench.{kind} is not a spec of that kind")
         yield spec.name, spec

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from stage_bench import located_yaml
+from stage_bench import located_yaml, registry
 from stage_bench.datasets.spec import DatasetSpec
 from stage_bench.datasets.splits import DEFAULT_RULE, Split, fixed_split, random_shares
 from stage_bench.datasets.textgraph import TextGraph, clean_edges
 from stage_bench.errors import StageBenchError
+from stage_bench.llms.prompts import VARIANTS
 
 _COLUMN = re.compile(r"\{([A-Za-z_]\w*)\}")
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -58,6 +59,10 @@ def load(
         raise card.error(["num_nodes"], f"num_nodes is {expected}, but {nodes_path.name} holds {len(rows)} nodes")
     labels, label_names = _labels(rows, card, nodes_path)
     edges = _edges(_one_of(folder, "edges", (".csv", ".parquet")), len(rows))
+    directed = card.value.get("directed", True)
+    if not isinstance(directed, bool):
+        raise card.error(["directed"], "directed: write true or false")
+    undirected = undirected or not directed  # a file of undirected edges holds each of them once
     edges, done = clean_edges(edges, len(rows), directed=not undirected)
     texts = _texts(rows, card, nodes_path)
     default, fixed = _splits(rows, labels, card, folder, nodes_path)
@@ -106,33 +111,52 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     raise StageBenchError(f"{path}:{number}: not a JSON object")
                 yield f"{path}:{number}", row
     elif path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            try:
-                for row in reader:
-                    if None in row or None in row.values():
-                        width = len(reader.fieldnames or ())
-                        raise StageBenchError(
-                            f"{path}:{reader.line_num}: the row does not have the header's {width} columns"
-                        )
-                    yield f"{path}:{reader.line_num}", row
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise StageBenchError(f"{path}:{reader.line_num + 1}: not CSV in UTF-8: {error}") from None
+        yield from _csv_rows(path)
     else:
-        table = _parquet(path)
-        for number, row in enumerate(table.to_dict("records")):
+        for number, row in enumerate(_parquet(path).to_pylist()):
             yield f"{path}: row {number}", row
 
 
-def _parquet(path: Path) -> Any:
-    import pandas
-
+def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    csv.field_size_limit(2**31 - 1)  # the module's own limit, 128 KiB, is less than some texts have
+    reader = csv.reader(_lines(path), strict=True)
+    line = 1
     try:
-        return pandas.read_parquet(path)
+        header = next(reader, [])
+        for name in header:
+            if header.count(name) > 1:
+                raise StageBenchError(f"{path}:1: column '{name}' stands here twice")
+        line = reader.line_num + 1  # a quoted cell may span lines: a row's place is the line it begins on
+        for cells in reader:
+            if not cells:
+                raise StageBenchError(f"{path}:{line}: an empty line; row number is node id, so none may be empty")
+            if len(cells) != len(header):
+                raise StageBenchError(f"{path}:{line}: the row does not have the header's {len(header)} columns")
+            yield f"{path}:{line}", dict(zip(header, cells, strict=True))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise StageBenchError(f"{path}:{line}: not CSV: {error}") from None
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise StageBenchError(f"{path}:{number}: not UTF-8: {error.reason}") from None
+
+
+def _parquet(path: Path) -> Any:
+    """A pyarrow table: unlike a data frame it keeps whole numbers whole where some are missing."""
+    try:
+        from pyarrow import parquet
     except ImportError:
         raise StageBenchError(f"{path}: reading parquet needs: pip install 'stage-bench[parquet]'") from None
+    try:
+        return parquet.read_table(path)
     except Exception as error:
-        raise StageBenchError(f"{path}: not a parquet file: {error}") from None
+        raise StageBenchError(f"{path}: not a parquet file: {' '.join(str(error).split())}") from None
 
 
 def _is_empty(value: Any) -> bool:
@@ -218,7 +242,7 @@ def _edges(path: Path, num_nodes: int) -> np.ndarray:
     import pandas
 
     if path.suffix == ".parquet":
-        table = _parquet(path)
+        table = _parquet(path).to_pandas(ignore_metadata=True)
     else:
         try:
             table = pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
@@ -227,6 +251,8 @@ def _edges(path: Path, num_nodes: int) -> np.ndarray:
     missing = [column for column in ("src", "dst") if column not in table.columns]
     if missing:
         raise StageBenchError(f"{path}:1: column '{missing[0]}' is missing (the header is `src,dst`)")
+    if not isinstance(table.index, pandas.RangeIndex):  # pandas takes the surplus cells for an index
+        raise StageBenchError(f"{path}:2: the row has more cells than the header")
     ends = []
     for column in ("src", "dst"):
         numbers = pandas.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
@@ -258,6 +284,9 @@ def _splits(
     declared = card.value.get("splits", {})
     if not isinstance(declared, dict):
         raise card.error(["splits"], "splits is a mapping: {protocol: ...}")
+    for key in declared:
+        if key != "protocol":
+            raise card.error(["splits", key], registry.unknown("key", key, ["protocol"]), key=True)
     protocol = declared.get("protocol", DEFAULT_RULE)
     fixed: dict[str, Split] = {}
     if protocol == "column":
@@ -308,7 +337,7 @@ def _file_split(path: Path, protocol: str, labels: np.ndarray) -> Split:
         part = _PARTS.get(key)
         if part is None or part in parts:
             raise StageBenchError(f"{path}: key '{key}' (valid: train, val, test, each once)")
-        if not isinstance(nodes, list) or not all(type(node) is int for node in nodes):
+        if not isinstance(nodes, list) or not all(type(node) is int and abs(node) < 2**63 for node in nodes):
             raise StageBenchError(f"{path}: '{key}' is not a list of row numbers")
         parts[part] = np.array(nodes, dtype=np.int64)
     missing = [part for part in ("train", "val", "test") if part not in parts]
@@ -321,4 +350,7 @@ def _instructions(card: located_yaml.Document) -> dict[str, str]:
     declared = card.value.get("instructions", {})
     if not isinstance(declared, dict) or not all(isinstance(text, str) for text in declared.values()):
         raise card.error(["instructions"], "instructions maps a variant (default, graph-aware, dataset) to a sentence")
+    for variant in declared:
+        if variant not in VARIANTS:
+            raise card.error(["instructions", variant], registry.unknown("instruction", variant, VARIANTS), key=True)
     return dict(declared)

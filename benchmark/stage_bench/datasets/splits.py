@@ -53,6 +53,9 @@ def random_split(labels: np.ndarray, protocol: str, seed: int) -> Split:
     """TAPE's rule (arXiv 2305.19523, its code): shuffle the nodes with NumPy's legacy generator, cut at the shares.
 
     Nodes without a label (-1) belong to no part; where every node has one this is TAPE's split to the node.
+
+    Raises:
+        StageBenchError: there are too few labelled nodes for every part to have one.
     """
     shares = random_shares(protocol)
     if shares is None:
@@ -62,6 +65,9 @@ def random_split(labels: np.ndarray, protocol: str, seed: int) -> Split:
     first = len(nodes) * shares[0] // 100
     second = len(nodes) * (shares[0] + shares[1]) // 100
     parts = [np.sort(part).astype(np.int64) for part in (nodes[:first], nodes[first:second], nodes[second:])]
+    for part, ids in zip(("train", "val", "test"), parts, strict=True):
+        if len(ids) == 0:
+            raise StageBenchError(f"split '{protocol}' of {len(nodes)} labelled nodes leaves the {part} part empty")
     return Split(protocol, seed, *parts)
 
 

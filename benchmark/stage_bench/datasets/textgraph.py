@@ -61,7 +61,8 @@ class TextGraph:
 
     @cached_property
     def label_fingerprint(self) -> str:
-        return fingerprint.of_arrays(self.labels)
+        """Of the labels and of how many classes a model has to tell apart, whether or not all of them occur."""
+        return fingerprint.of_arrays(self.labels, np.array([self.num_classes], dtype=np.int64))
 
     @cached_property
     def fingerprint(self) -> str:

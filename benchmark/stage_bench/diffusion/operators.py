@@ -43,9 +43,12 @@ class Operator:
             result: Tensor = dgl.ops.copy_u_sum(self.graph, scaled)
         else:
             result = dgl.ops.u_mul_e_sum(self.graph, scaled, self.weights.unsqueeze(1))
+        # in place: on large graphs every copy of the features counts
         if self.self_loops:
-            result = result + scaled
-        return result if self.left is None else result * self.left
+            result += scaled
+        if self.left is not None:
+            result *= self.left
+        return result
 
 
 def adjacency(graph: dgl.DGLGraph, normalization: Normalization = "symmetric", self_loops: bool = True) -> Operator:
@@ -122,7 +125,7 @@ def personalized_pagerank(
     """
     z = x
     for _ in range(iterations):
-        moved = torch.add(operator(z) * (1 - alpha), x, alpha=alpha)
+        moved = torch.lerp(operator(z), x, alpha)
         if tolerance is not None and (moved - z).abs().max() <= tolerance:
             return moved
         z = moved

@@ -69,16 +69,24 @@ class _SentenceTransformers:
             device=device,
             local_files_only=True,
             trust_remote_code=choice.trust_remote_code,
-            model_kwargs={"dtype": getattr(torch, choice.dtype)},
+            model_kwargs={"dtype": getattr(torch, choice.dtype), "use_safetensors": True},
         )
+        # A static model holds a bare `tokenizers.Tokenizer`, which cuts texts itself.
+        self.static = hasattr(self.model.tokenizer, "encode_batch")
         if choice.max_length is not None:
-            self.model.max_seq_length = choice.max_length
+            if self.static:
+                self.model.tokenizer.enable_truncation(choice.max_length)
+            else:
+                self.model.max_seq_length = choice.max_length
         if getattr(self.model.tokenizer, "chat_template", None):
             self.model.tokenizer.chat_template = None  # sentence-transformers would wrap every text into a chat
         self.model.eval()
         self.device = device
 
     def lengths(self, prompts: Sequence[str]) -> np.ndarray:
+        if self.static:
+            tokens = self.model.tokenizer.encode_batch(list(prompts), add_special_tokens=False)
+            return np.array([len(encoding.ids) for encoding in tokens], dtype=np.int64)
         return _token_lengths(self.model.tokenizer, prompts, self.model.max_seq_length)
 
     def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Any:
@@ -126,11 +134,18 @@ class _Transformers:
             return_tensors="pt",
             return_offsets_mapping=exclude,
         )
-        counted = batch["attention_mask"]
-        if exclude:
-            # A token that begins before the text belongs to the instruction; special tokens have the empty span (0, 0).
-            offsets = batch.pop("offset_mapping")
-            counted = counted * ((offsets[:, :, 0] >= torch.tensor(text_starts)[:, None]) & (offsets[:, :, 1] > 0))
+        offsets = batch.pop("offset_mapping") if exclude else None
+        if batch["input_ids"].shape[1] == 0:
+            batch["input_ids"] = torch.full((len(prompts), 1), self.tokenizer.pad_token_id)
+            batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+            batch.pop("token_type_ids", None)
+            offsets = torch.zeros(len(prompts), 1, 2)
+        # A text without a single token (no tokenizer adds one everywhere) is one padding token to the model.
+        counted = batch["attention_mask"].index_fill_(1, torch.tensor([0]), 1)
+        if offsets is not None:
+            # A token with a character of the text in it counts: in many vocabularies a word's token begins with the
+            # space before it, which belongs to the prompt. Special tokens have the empty span (0, 0).
+            counted = counted * (offsets[:, :, 1] > torch.tensor(text_starts)[:, None])
         return batch, counted
 
     @torch.inference_mode()

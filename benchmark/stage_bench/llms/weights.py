@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def _checked(spec: LLMSpec, folder: Path) -> Path:
     return folder
 
 
+def _complete(folder: Path) -> bool:
+    """Whether a folder of the hub's cache has all its weights: a download may have been interrupted."""
+    names = {path.name for path in folder.glob("*.safetensors")}
+    for index in folder.glob("*.safetensors.index.json"):
+        names |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    has_config = (folder / "config.json").is_file() or (folder / "modules.json").is_file()
+    return has_config and bool(names) and all((folder / name).is_file() for name in names)
+
+
 def _in_package(spec: LLMSpec) -> Path | None:
     """The folder inside an installed package; the package's own code does not run."""
     if not spec.weights_package:
@@ -71,29 +81,33 @@ def _in_package(spec: LLMSpec) -> Path | None:
 def _from_hub(spec: LLMSpec) -> Path:
     from huggingface_hub import snapshot_download
 
+    # Code is fetched with the weights where the model has some; whether it runs is the suite's decision.
+    patterns = [*_PATTERNS, "*.py"] if spec.remote_code else _PATTERNS
+
     def fetch(local: bool) -> Path:
         return Path(
             snapshot_download(
-                spec.hub_id, revision=spec.revision or None, allow_patterns=_PATTERNS, local_files_only=local
+                spec.hub_id, revision=spec.revision or None, allow_patterns=patterns, local_files_only=local
             )
         )
 
     try:
-        return _checked(spec, fetch(local=True))
-    except JobError:
-        raise
+        cached = fetch(local=True)
+        if _complete(cached):
+            return cached
+        reason = "the hub's cache holds a part of them"
     except Exception as absent:  # not in the cache: whatever the hub's client calls that in this version
-        reason: Exception = absent
+        reason = type(absent).__name__
     if os.environ.get("HF_HUB_OFFLINE", "") not in ("1", "true", "yes", "on"):
         try:
             return _checked(spec, fetch(local=False))
         except JobError:
             raise
         except Exception as error:
-            reason = error
+            reason = type(error).__name__
     revision = f" --revision {spec.revision}" if spec.revision else ""
     package = f"pip install 'stage-bench[{spec.weights_extra}]', or " if spec.weights_extra else ""
     raise JobError(
-        f"llm '{spec.name}': its weights are not here and cannot be fetched ({type(reason).__name__}); {package}"
+        f"llm '{spec.name}': its weights are not here and cannot be fetched ({reason}); {package}"
         f"with a network: hf download {spec.hub_id}{revision}, or name a folder: {{name: {spec.name}, path: FOLDER}}"
     )

@@ -10,6 +10,7 @@ from stage_bench.backbones.spec import BackboneChoice
 from stage_bench.datasets.splits import random_shares
 from stage_bench.errors import StageBenchError
 from stage_bench.features.spec import FeatureChoice
+from stage_bench.llms.prompts import VARIANTS
 from stage_bench.llms.spec import LLMChoice, LLMSpec
 from stage_bench.located_yaml import Document
 from stage_bench.suite.folders import published_names, recipe_names
@@ -42,7 +43,7 @@ def choose(suite: Suite, document: Document) -> Choices:
     """
     for position, plugin in enumerate(suite.plugins):
         try:
-            registry.load_plugin(document.path.parent / plugin)
+            registry.load_plugin(document.folder(["plugins", position]) / plugin)
         except StageBenchError as error:
             raise document.error(["plugins", position], str(error)) from None
     if not suite.llms and not suite.features:
@@ -78,6 +79,7 @@ def choose(suite: Suite, document: Document) -> Choices:
         if name not in published_names():
             problem = registry.unknown("published numbers", name, published_names())
             raise document.error(["compare", position], problem)
+    _no_duplicates(suite.compare, "compare", document)
     return Choices(
         suite,
         document,
@@ -130,6 +132,9 @@ def _llm(entry: LLMEntry, document: Document, location: list[str | int]) -> LLMC
         raise document.error([*location, "instruction"], problem)
     elif not instruction.strip():
         raise document.error([*location, "instruction"], "an empty instruction; write instruction: none")
+    elif instruction not in (*VARIANTS, "none") and len(instruction.split()) == 1:
+        problem = registry.unknown("instruction", instruction, [*VARIANTS, "none"])
+        raise document.error([*location, "instruction"], f"{problem}; an instruction of your own is a sentence")
     differing = {
         key: value
         for key in ("pooling", "max_length", "dtype", "normalize", "path")
@@ -143,7 +148,7 @@ def _llm(entry: LLMEntry, document: Document, location: list[str | int]) -> LLMC
         max_length=entry.max_length or spec.max_length,
         dtype=entry.dtype or spec.dtype,
         normalize=spec.normalize if entry.normalize is None else entry.normalize,
-        path=(document.path.parent / entry.path) if entry.path else None,
+        path=document.folder([*location, "path"]) / entry.path if entry.path else None,
         trust_remote_code=entry.trust_remote_code,
     )
 
@@ -254,7 +259,7 @@ def _space(
     for key, range_ in space.items():
         is_range = isinstance(range_, dict)
         ends = [range_["low"], range_["high"]] if is_range else range_
-        checked = [_settled_value(backbone, key, end, document, location) for end in ends]
+        checked = [_settled_value(backbone, key, end, document, [*location, "space"]) for end in ends]
         # 0 to 1 of an option that is a fraction means fractions, not the whole numbers 0 and 1.
         settled[key] = {**range_, "low": checked[0], "high": checked[1]} if is_range else checked
     return settled

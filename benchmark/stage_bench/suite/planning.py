@@ -134,7 +134,7 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
         try:
             note(f"reading dataset {entry.name}")
             begin = time.perf_counter()
-            graph = _load(entry, choices, data)
+            graph = _load(entry, choices.document.folder(["datasets", position, "path"]), data)
             load_seconds[entry.name] = round(time.perf_counter() - begin, 4)
         except DatasetMissing as error:
             if entry.optional:
@@ -170,12 +170,12 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
     return Plan(choices, graphs, tuple(jobs), tuple(left_out), load_seconds)
 
 
-def _load(entry: DatasetEntry, choices: Choices, data: Path) -> TextGraph:
+def _load(entry: DatasetEntry, here: Path, data: Path) -> TextGraph:
+    """`here` is what the entry's path is relative to."""
     if entry.path is not None:
         spec = registry.specs("datasets").get(entry.name)
-        place = choices.document.path.parent / entry.path
         instructions = spec.instructions if spec else None
-        return folder.load(place, entry.name, instructions=instructions, undirected=entry.undirected)
+        return folder.load(here / entry.path, entry.name, instructions=instructions, undirected=entry.undirected)
     spec = registry.get("datasets", entry.name)
     graph: TextGraph = registry.resolve(spec.loader)(spec, data, undirected=entry.undirected)
     return graph
@@ -266,7 +266,7 @@ def _jobs(
 
 
 def _ensemble(entry: EnsembleEntry, members: list[TrainJob], shown: dict[str, str]) -> EnsembleJob:
-    content = {"kind": "ensemble", "members": [job.id for job in members], "combine": entry.combine}
+    content = {"kind": "ensemble", "members": sorted(job.id for job in members), "combine": entry.combine}
     return EnsembleJob(
         id=fingerprint.of_json(content),
         content=content,

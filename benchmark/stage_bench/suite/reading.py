@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ from stage_bench import located_yaml, registry
 from stage_bench.errors import StageBenchError
 from stage_bench.located_yaml import Document
 from stage_bench.suite.schema import Suite
+
+_BRANCHES = ("number", "list", "axes")  # the forms of `seeds`: steps of pydantic's locations that no file has
+_MESSAGES = {
+    "bool_type": "write true or false",
+    "list_type": "write a list",
+    "dict_type": "write `key: value` pairs",
+    "model_type": "write `key: value` pairs",
+}
 
 
 def read(path: Path) -> tuple[Suite, Document]:
@@ -67,7 +76,7 @@ def _line(model: type[Any], problem: Any, document: Document, location: Sequence
     if kind == "extra_forbidden":
         keys = _valid_keys(model, inner[:-1])
         return f"{document.place(full, key=True)}: {registry.unknown('key', inner[-1], keys)}"
-    name = ".".join(str(step) for step in inner if not isinstance(step, int)) or "value"
+    name = ".".join(step for step in inner if isinstance(step, str) and step not in _BRANCHES)
     if kind == "missing":
         return f"{document.place(full)}: key '{inner[-1]}' is missing"
     if kind == "literal_error":
@@ -75,10 +84,15 @@ def _line(model: type[Any], problem: Any, document: Document, location: Sequence
         return f"{document.place(full)}: {registry.unknown(str(inner[-1]), problem['input'], valid)}"
     message = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
-    shown = f" (here: {given!r})" if isinstance(given, (str, int, float, bool)) or given is None else ""
-    if kind == "bool_type":
-        message = "write true or false"
-    return f"{document.place(full)}: {name}: {message[:1].lower()}{message[1:]}{shown}"
+    message = _MESSAGES.get(kind, message[:1].lower() + message[1:])
+    return f"{document.place(full)}: {name}{': ' if name else ''}{message}{_shown(given)}"
+
+
+def _shown(given: Any) -> str:
+    """As YAML writes it; nothing for lists and mappings."""
+    if given is None or isinstance(given, bool):
+        return f" (here: {json.dumps(given)})"
+    return f" (here: {given!r})" if isinstance(given, (str, int, float)) else ""
 
 
 def _valid_keys(model: type[Any], location: Sequence[str | int]) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 class TrainingOptions(BaseModel):
     """Full-batch training with early stopping on validation accuracy."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     lr: float = Field(0.01, gt=0, description="learning rate")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty of the optimiser")
@@ -45,6 +45,12 @@ def _check_space(space: dict[str, Any]) -> dict[str, Any]:
 Space = Annotated[dict[str, Any], AfterValidator(_check_space)]
 
 
+def _check_distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands here twice")
+    return seeds
+
+
 class TuningOptions(BaseModel):
     """An Optuna study a (dataset, features, backbone); it sees training and validation labels only."""
 
@@ -52,7 +58,7 @@ class TuningOptions(BaseModel):
 
     trials: StrictInt = Field(ge=1, description="trials in total: a study that has them is not continued")
     sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler")
-    seeds: list[Annotated[StrictInt, Field(ge=0, lt=2**32)]] = Field(
+    seeds: Annotated[list[Annotated[StrictInt, Field(ge=0, lt=2**32)]], AfterValidator(_check_distinct)] = Field(
         default=[1000], min_length=1, description="seeds of a trial's runs; by default none of the reported ones"
     )
     space: Space | None = Field(None, description="search space: option to a list of choices or {low, high, log}")

