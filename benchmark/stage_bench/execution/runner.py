@@ -299,7 +299,8 @@ class Runner:
 def diffusion_id(job: TuneJob | TrainJob, options: dict[str, Any], backbone: Any) -> str:
     """Of the fixed work that `prepare` does: the features, the graph, and the options that it reads."""
     read = {key: options[key] for key in backbone.prepare_options}
-    return fingerprint.of_json([job.content["graph"], job.embedding_id, backbone.__qualname__, read])
+    # Named as registered: two plug-ins may well call their classes the same.
+    return fingerprint.of_json([job.content["graph"], job.embedding_id, job.content["backbone"], read])
 
 
 def _together(members: list[RunRecord], infer: float) -> dict[str, float]:

@@ -139,7 +139,7 @@ class _Transformers:
             batch["input_ids"] = torch.full((len(prompts), 1), self.tokenizer.pad_token_id)
             batch["attention_mask"] = torch.ones_like(batch["input_ids"])
             batch.pop("token_type_ids", None)
-            offsets = torch.zeros(len(prompts), 1, 2)
+            offsets = torch.zeros(len(prompts), 1, 2) if exclude else None
         # A text without a single token (no tokenizer adds one everywhere) is one padding token to the model.
         counted = batch["attention_mask"].index_fill_(1, torch.tensor([0]), 1)
         if offsets is not None:

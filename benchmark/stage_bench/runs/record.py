@@ -56,7 +56,7 @@ class RunRecord:
     @classmethod
     def from_json(cls, value: Any) -> RunRecord:
         """Raises StageBenchError: not a record, or of a newer version than this program."""
-        if not isinstance(value, dict) or "schema_version" not in value:
+        if not isinstance(value, dict) or not isinstance(value.get("schema_version"), int):
             raise StageBenchError("not a run record")
         if value["schema_version"] > SCHEMA_VERSION:
             raise StageBenchError(

@@ -149,9 +149,9 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
             graph.split(protocol, choices.seeds[0][0])
         except StageBenchError as error:
             raise choices.document.error(["datasets", position, "split"], str(error)) from None
-        for other in graphs.values():
-            if other.fingerprint == graph.fingerprint and protocols[other.name] == protocol:
-                problem = f"'{entry.name}' holds the same data as '{other.name}'; keep one of them"
+        for name, other in graphs.items():
+            if other.fingerprint == graph.fingerprint and protocols[name] == protocol:
+                problem = f"'{entry.name}' holds the same data as '{name}'; keep one of them"
                 raise choices.document.error(["datasets", position], problem)
         graphs[entry.name] = graph
         protocols[entry.name] = protocol
@@ -167,7 +167,13 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
             jobs += _jobs(choices, graph, entry.name, protocol, choice, content)
     if not graphs:
         raise choices.document.error(["datasets"], "no dataset is left: " + "; ".join(left_out))
-    return Plan(choices, graphs, tuple(jobs), tuple(left_out), load_seconds)
+    plan = Plan(choices, graphs, tuple(jobs), tuple(left_out), load_seconds)
+    known: dict[str, RunJob] = {}
+    for job in plan.runs:
+        same = known.setdefault(job.id, job)
+        if same is not job:
+            raise choices.document.error([], f"'{same.title}' and '{job.title}' are the same run; keep one of them")
+    return plan
 
 
 def _load(entry: DatasetEntry, here: Path, data: Path) -> TextGraph:

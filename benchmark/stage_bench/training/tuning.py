@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stage_bench import files
-from stage_bench.errors import JobError, StageBenchError
+from stage_bench.errors import JobError
 
 SCHEMA_VERSION = 1
 
@@ -26,15 +26,20 @@ class Result:
 
 
 def read(folder: Path, id_: str, trials: int) -> Result | None:
-    """The result of the first `trials` trials of a study; None where it does not have that many yet."""
+    """The result of the first `trials` trials of a study; None where it does not have that many, or none succeeded."""
     try:
         summary = json.loads((folder / f"{id_}.json").read_text(encoding="utf-8"))
         history = summary["history"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     if summary.get("schema_version") != SCHEMA_VERSION or len(history) < trials:
         return None
-    return _best(history[:trials])
+    good = [row for row in history[:trials] if row["val_accuracy"] is not None]
+    if not good:
+        return None
+    best = max(good, key=lambda row: row["val_accuracy"])  # the earliest of equals
+    seconds = sum(row["seconds"] for row in history[:trials])
+    return Result(best["values"], best["val_accuracy"], trials, round(seconds, 3))
 
 
 def search(
@@ -50,13 +55,13 @@ def search(
     """Run the trials that are missing, up to `trials` in total, and return the best.
 
     first: the recipe's own values; where the space holds them they are the first trial.
-    objective: options to validation accuracy; a JobError makes the trial a failed one.
+    objective: options to validation accuracy; an error makes the trial a failed one, and the study goes on.
 
     Every trial draws from a sampler seeded with its number, so that a study that was interrupted goes on as it would
     have gone.
 
     Raises:
-        JobError: every trial failed.
+        JobError: every trial failed; the study is forgotten then, so that the next call tries again.
     """
     import optuna
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -74,12 +79,14 @@ def search(
 
     distributions = {name: distribution(range_) for name, range_ in sorted(space.items())}
     folder.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(folder / f"{id_}.journal")))
+    journal = folder / f"{id_}.journal"
+    _drop_unfinished_line(journal)
+    storage = JournalStorage(JournalFileBackend(str(journal)))
     study = optuna.create_study(study_name=id_, storage=storage, direction="maximize", load_if_exists=True)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
         # Killed in the middle: Optuna would count it as running for ever. It is run anew under another number.
+        storage.set_trial_user_attr(trial._trial_id, "interrupted", True)  # a finished trial takes no attribute
         storage.set_trial_state_values(trial._trial_id, TrialState.FAIL, None)
-        storage.set_trial_user_attr(trial._trial_id, "interrupted", True)
 
     def history() -> list[dict[str, Any]]:
         return [
@@ -90,9 +97,10 @@ def search(
                 "seconds": trial.user_attrs["seconds"],
             }
             for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-            if "seconds" in trial.user_attrs
+            if "seconds" in trial.user_attrs and "interrupted" not in trial.user_attrs
         ]
 
+    last_error: Exception | None = None
     fits = all(name in first and _holds(distributions[name], first[name]) for name in distributions)
     while (done := len(history())) < trials:
         study.sampler = (
@@ -107,31 +115,34 @@ def search(
         value: float | None = None
         try:
             value = objective(trial.params)
-        except JobError as error:
-            trial.set_user_attr("error", str(error))
+        except Exception as error:  # options that do not go together, out of memory: the others may do
+            last_error = error
+            name = "" if isinstance(error, JobError) else f"{type(error).__name__}: "
+            trial.set_user_attr("error", name + " ".join(str(error).split()))
         trial.set_user_attr("seconds", round(time.perf_counter() - begin, 4))
         study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
         if on_trial is not None:
             finished = [row["val_accuracy"] for row in history() if row["val_accuracy"] is not None]
             on_trial(done + 1, max(finished, default=0.0))
-    summary = {"schema_version": SCHEMA_VERSION, "id": id_, "space": space, "sampler": sampler, "history": history()}
+    rows = history()
+    if all(row["val_accuracy"] is None for row in rows):
+        journal.unlink()
+        raise JobError(f"all {len(rows)} trials failed; the first: {rows[0]['error']}") from last_error
+    summary = {"schema_version": SCHEMA_VERSION, "id": id_, "space": space, "sampler": sampler, "history": rows}
     files.write_json(folder / f"{id_}.json", summary)
     result = read(folder, id_, trials)
     if result is None:
-        raise StageBenchError(f"the study {id_} could not be read back; is the disk sound?")
+        raise JobError(f"the first {trials} trials failed; the first: {rows[0]['error']}")
     return result
+
+
+def _drop_unfinished_line(journal: Path) -> None:
+    """A machine that stopped in the middle of a line leaves a journal that Optuna refuses."""
+    if journal.is_file() and not (data := journal.read_bytes()).endswith(b"\n"):
+        files.write_bytes(journal, data[: data.rfind(b"\n") + 1])
 
 
 def _holds(distribution: Any, value: Any) -> bool:
     if hasattr(distribution, "choices"):
         return value in distribution.choices
     return isinstance(value, (int, float)) and distribution.low <= value <= distribution.high
-
-
-def _best(history: list[dict[str, Any]]) -> Result:
-    good = [row for row in history if row["val_accuracy"] is not None]
-    if not good:
-        raise JobError(f"all {len(history)} trials failed; the first: {history[0]['error']}")
-    best = max(good, key=lambda row: row["val_accuracy"])  # the earliest of equals
-    seconds = sum(row["seconds"] for row in history)
-    return Result(best["values"], best["val_accuracy"], len(history), round(seconds, 3))
