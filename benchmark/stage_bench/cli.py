@@ -59,7 +59,7 @@ def run(
     from stage_bench.execution import running
 
     console, folders = _start(data, results, reports, device, plugin)
-    plan = running.make_plan(suite, folders, lambda line: console.print(f"{line} ...", style="dim", highlight=False))
+    plan = running.make_plan(suite, folders, lambda line: _note(console, line))
     for line in plan.left_out:
         _say(console, line)
     jobs = running.todo(plan, folders, lambda line: _say(console, line))
@@ -377,6 +377,12 @@ def _report(plan: Any, folders: Folders, console: Console, as_json: bool) -> dic
     if counts["missing"]:
         _say(console, f"{counts['missing']} of {len(plan.runs)} runs are not there yet")
     return counts
+
+
+def _note(console: Console, line: str) -> None:
+    """Something to look at while it lasts; nothing for a log."""
+    if console.is_terminal:
+        console.print(f"{line} ...", style="dim", highlight=False, markup=False)
 
 
 def _say(console: Console, line: str) -> None:

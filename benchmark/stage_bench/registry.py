@@ -62,6 +62,11 @@ def get(kind: str, name: str) -> Any:
     return known[name]
 
 
+def ready(kind: str) -> list[str]:
+    """The names that can be used as they are."""
+    return [name for name, spec in sorted(specs(kind).items()) if not spec.needs]
+
+
 def resolve(target: Any) -> Any:
     """What a `"module:attribute"` string stands for; anything else is returned as it is."""
     if not isinstance(target, str):
@@ -73,9 +78,15 @@ def resolve(target: Any) -> Any:
 def unknown(what: str, value: object, valid: Iterable[str]) -> str:
     """One line: what is unknown, what would be valid, and the nearest."""
     names = sorted(valid)
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    near = nearest(str(value), names)
+    hint = f"; did you mean '{near}'?" if near else ""
     return f"unknown {what} '{value}'{hint} (valid: {', '.join(names)})"
+
+
+def nearest(value: str, valid: Iterable[str]) -> str | None:
+    """The valid name that looks most like a value, if one does."""
+    near = difflib.get_close_matches(value, sorted(valid), n=1, cutoff=0.5)
+    return near[0] if near else None
 
 
 def _register(kind: str, target_field: str, fields: dict[str, Any]) -> Any:

@@ -117,7 +117,7 @@ def _check_split(protocol: str, document: Document, location: list[str | int]) -
 def _llm(entry: LLMEntry, document: Document, location: list[str | int]) -> LLMChoice:
     known = registry.specs("llms")
     if entry.name not in known:
-        raise document.error([*location, "name"], registry.unknown("llm", entry.name, known))
+        raise document.error([*location, "name"], registry.unknown("llm", entry.name, registry.ready("llms")))
     spec: LLMSpec = known[entry.name]
     if spec.needs:
         raise document.error([*location, "name"], f"llm '{entry.name}' needs {spec.needs}")
@@ -156,7 +156,9 @@ def _llm(entry: LLMEntry, document: Document, location: list[str | int]) -> LLMC
 def _feature(entry: FeatureEntry, document: Document, location: list[str | int]) -> FeatureChoice:
     known = registry.specs("features")
     if entry.name not in known:
-        raise document.error([*location, "name"], registry.unknown("feature source", entry.name, known))
+        raise document.error(
+            [*location, "name"], registry.unknown("feature source", entry.name, registry.ready("features"))
+        )
     spec = known[entry.name]
     if spec.needs:
         raise document.error([*location, "name"], f"feature source '{entry.name}': {spec.needs}")
@@ -176,7 +178,7 @@ def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: 
     location: list[str | int] = ["backbones", position]
     known = registry.specs("backbones")
     if entry.name not in known:
-        raise document.error([*location, "name"], registry.unknown("backbone", entry.name, known))
+        raise document.error([*location, "name"], registry.unknown("backbone", entry.name, registry.ready("backbones")))
     spec = known[entry.name]
     if spec.needs:
         raise document.error([*location, "name"], f"backbone '{entry.name}': {spec.needs}")

@@ -41,8 +41,21 @@ def validate(model: type[Any], value: Any, document: Document, location: Sequenc
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        lines = [_line(model, problem, document, location) for problem in error.errors()]
+        problems = error.errors()
+        misspelt = {_nearest(model, problem["loc"]) for problem in problems if problem["type"] == "extra_forbidden"}
+        lines = [
+            _line(model, problem, document, location)
+            for problem in problems
+            # A misspelt key is one mistake, not also a missing one.
+            if problem["type"] != "missing" or problem["loc"] not in misspelt
+        ]
         raise StageBenchError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _nearest(model: type[Any], location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Where a misspelt key would be, spelt right."""
+    near = registry.nearest(str(location[-1]), _valid_keys(model, location[:-1]))
+    return (*location[:-1], near or "")
 
 
 def _with_includes(path: Path, above: tuple[Path, ...]) -> Document:

@@ -126,7 +126,7 @@ def json_schema() -> dict[str, Any]:
     training = TrainingOptions.model_json_schema()["properties"]
 
     def entries(kind: str, definition: str) -> dict[str, Any]:
-        names = [name for name, spec in sorted(registry.specs(kind).items()) if not spec.needs]
+        names = registry.ready(kind)
         definitions[definition]["properties"]["name"]["enum"] = names
         return {"anyOf": [{"enum": names}, {"$ref": f"#/$defs/{definition}"}]}
 
