@@ -130,7 +130,10 @@ class LocalExecutor:
         context = multiprocessing.get_context("spawn")  # a forked torch may hang
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, *_plugins()), daemon=True)
+        # Ctrl-C goes to the whole group, but it is the parent that ends its workers: they are born deaf to it.
+        listening = signal.signal(signal.SIGINT, signal.SIG_IGN)
         process.start()
+        signal.signal(signal.SIGINT, listening)
         theirs.close()
         worker = _Worker(process, ours)
         self._workers.append(worker)
@@ -193,7 +196,6 @@ def _plugins() -> tuple[list[Path], int]:
 
 def _work(connection: Connection, plugins: list[Path], parent: int) -> None:
     """A worker process: jobs in, steps and results out, until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for path in plugins:
         registry.load_plugin(path)
