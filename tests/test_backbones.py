@@ -490,6 +490,22 @@ def test_every_option_reaches_what_it_configures(name, field):
 
 
 @pytest.mark.parametrize("name", READY)
+def test_prepare_options_are_those_that_prepare_reads(name):
+    """Runs that agree in them share prepared features, so one that is missing would hand out the wrong ones."""
+
+    def prepared(**values) -> list[Tensor]:
+        chosen = options(name, **{**small(name), **values})
+        graph, x = backbone(name).prepare(random_graph(), features(), chosen)
+        return [x, *graph.edges()]
+
+    def same(a: list[Tensor], b: list[Tensor]) -> bool:
+        return all(x.shape == y.shape and torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+    read = {field for field, value in OTHER[name].items() if not same(prepared(), prepared(**{field: value}))}
+    assert set(backbone(name).prepare_options) == read
+
+
+@pytest.mark.parametrize("name", READY)
 def test_dropout_is_off_after_training_and_seeded_in_it(name):
     model, graph, x = build(name, **small(name))
     model.eval()
@@ -578,7 +594,7 @@ def test_imports_stay_light(module, forbidden):
 
 def test_default_recipe_and_option_defaults_agree():
     recipe = yaml.safe_load((BASELINES / "default.yaml").read_text())
-    assert set(recipe) == {"name", "description", "source", "backbones"}
+    assert set(recipe) - {"spaces"} == {"name", "description", "source", "backbones"}
     assert set(recipe["backbones"]) == set(READY)
     for name, values in recipe["backbones"].items():
         of_model = {key: value for key, value in values.items() if key not in TRAINING}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,6 +85,8 @@ def fit(
         JobError: the loss is not finite; the message names the epoch.
     """
     torch.manual_seed(seed)
+    np.random.seed(seed)  # ours draw from torch alone; a plug-in's model may not
+    random.seed(seed)
     with clock.phase("train"):
         model = build().to(task.inputs.device)
         optimizer = _optimizer(model, options)

@@ -1,0 +1,69 @@
+"""Time by phase, and peak memory."""
+
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from stage_bench.runs.clock import PHASES, Clock, PeakMemory
+
+
+def test_phases_add_up():
+    clock = Clock()
+    begin = time.perf_counter()
+    for _ in range(2):
+        with clock.phase("train"):
+            time.sleep(0.02)
+    with clock.phase("infer"):
+        time.sleep(0.01)
+    total = time.perf_counter() - begin
+    assert set(clock.seconds) == {"train", "infer"}
+    assert clock.seconds["train"] >= 0.04
+    assert clock.seconds["infer"] >= 0.01
+    assert sum(clock.seconds.values()) <= total
+
+
+def test_a_phase_that_fails_is_counted():
+    clock = Clock()
+    with suppress(ZeroDivisionError), clock.phase("diffuse"):
+        time.sleep(0.01)
+        raise ZeroDivisionError
+    assert clock.seconds["diffuse"] >= 0.01
+
+
+def test_only_known_phases():
+    with pytest.raises(AssertionError), Clock().phase("coffee"):
+        pass
+    assert PHASES == ("load", "embed", "diffuse", "tune", "train", "infer")
+
+
+def test_the_device_is_waited_for_before_every_reading():
+    """Queued work must fall into the phase that queued it."""
+    queued: list[float] = []
+
+    def synchronize() -> None:
+        time.sleep(sum(queued))
+        queued.clear()
+
+    clock = Clock(synchronize)
+    queued.append(0.05)  # from before: not this phase's
+    with clock.phase("train"):
+        queued.append(0.02)
+    assert not queued
+    assert 0.02 <= clock.seconds["train"] < 0.05
+
+
+def test_peak_memory_sees_what_was_freed_again():
+    memory = PeakMemory()
+    memory.start()
+    before = memory.megabytes()
+    if before is None:
+        pytest.skip("this system does not tell the peak memory of a process")
+    block = np.ones(25_000_000)  # 200 MB, written to
+    assert block[-1] == 1
+    del block
+    peak = memory.megabytes()
+    assert 190 <= peak - before <= 260
+    memory.start()
+    assert memory.megabytes() < peak - 150, "a new measurement begins anew"

@@ -1,0 +1,345 @@
+"""Every field of the schema is read: changing it changes the identity of just the jobs that it should, or what is shown.
+
+The tables name every field of every model; a new field without a row in them fails `test_no_field_is_forgotten`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import typing
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel
+
+from stage_bench import registry
+from stage_bench.execution import reporting
+from stage_bench.features.options import ShallowOptions
+from stage_bench.runs.record import RunRecord
+from stage_bench.runs.store import Store
+from stage_bench.suite.planning import Plan
+from stage_bench.suite.recipe import load as load_recipe
+from stage_bench.suite.schema import (
+    BackboneEntry,
+    DatasetEntry,
+    EnsembleEntry,
+    FeatureEntry,
+    LLMEntry,
+    SeedAxes,
+    Suite,
+)
+from stage_bench.training.options import TrainingOptions, TuningOptions
+
+SUITE: dict[str, Any] = {
+    "name": "base",
+    "recipe": "stage",
+    "datasets": [{"name": "tiny", "path": "tiny"}],
+    "llms": [{"name": "sfr-embedding-mistral"}],
+    "features": [{"name": "shallow", "dimension": 4}],
+    "backbones": [{"name": "mlp"}, {"name": "sage"}],
+    "ensembles": [{"name": "both", "members": ["mlp", "sage"]}],
+    "seeds": 2,
+}
+NO_ENSEMBLE = {"ensembles": []}
+SPACE = {"lr": {"low": 0.001, "high": 0.1}}
+TUNED = {**NO_ENSEMBLE, "tuning": {"trials": 3, "space": SPACE}}
+AXES = {"seeds": {"split": 2, "initialisation": 2}}
+
+RUNS = {"train", "ensemble"}
+ALL = {"embed", *RUNS}
+NOTHING: set[str] = set()  # in no id: what these do is tested below, one by one
+
+Patch = dict[str, Any]
+
+
+def dataset(**changes: Any) -> Patch:
+    return {"datasets": [{"name": "tiny", "path": "tiny", **changes}]}
+
+
+def llm(**changes: Any) -> Patch:
+    return {"llms": [{"name": "sfr-embedding-mistral", **changes}]}
+
+
+def sage(**changes: Any) -> Patch:
+    return {**NO_ENSEMBLE, "backbones": [{"name": "mlp"}, {"name": "sage", **changes}]}
+
+
+def ensemble(**changes: Any) -> Patch:
+    return {
+        "backbones": [{"name": "mlp"}, {"name": "sage"}, {"name": "gcn"}],
+        "ensembles": [{"name": "both", "members": ["mlp", "sage"], **changes}],
+    }
+
+
+def tuning(**changes: Any) -> Patch:
+    return {**NO_ENSEMBLE, "tuning": {"trials": 3, "space": SPACE, **changes}}
+
+
+# field: (what the suite has before, what it has after, the kinds of jobs whose ids change)
+FIELDS: dict[type[BaseModel], dict[str, tuple[Patch, Patch, set[str]]]] = {
+    Suite: {
+        "name": ({}, {"name": "other"}, NOTHING),
+        "description": ({}, {"description": "Something else."}, NOTHING),
+        "plugins": ({}, {"plugins": ["plugin.py"]}, NOTHING),
+        "datasets": ({}, {"datasets": [{"name": "tiny", "path": "other"}]}, ALL),
+        "llms": ({}, {"llms": []}, ALL),
+        "features": ({}, {"features": []}, ALL),
+        "backbones": (NO_ENSEMBLE, {**NO_ENSEMBLE, "backbones": ["gcn"]}, {"train"}),
+        "ensembles": ({}, {"ensembles": []}, {"ensemble"}),
+        "seeds": ({}, {"seeds": 3}, RUNS),
+        "splits": ({}, {"splits": "random-40-30-30"}, RUNS),
+        "recipe": ({}, {"recipe": "default"}, RUNS),
+        "training": ({}, {"training": {"lr": 0.5}}, RUNS),
+        "tuning": (NO_ENSEMBLE, TUNED, {"tune", "train"}),
+        "compare": ({}, {"compare": ["tape"]}, NOTHING),
+    },
+    DatasetEntry: {
+        "name": ({}, {"datasets": [{"name": "renamed", "path": "tiny"}]}, NOTHING),
+        "path": ({}, dataset(path="other"), ALL),
+        "split": ({}, dataset(split="random-40-30-30"), RUNS),
+        "undirected": ({}, dataset(undirected=False), ALL),
+        "optional": ({}, dataset(optional=True), NOTHING),
+    },
+    LLMEntry: {
+        "name": ({}, {"llms": [{"name": "e5-mistral-7b-instruct"}]}, ALL),
+        "instruction": ({}, llm(instruction="none"), ALL),
+        "pooling": ({}, llm(pooling="mean"), ALL),
+        "max_length": ({}, llm(max_length=99), ALL),
+        "dtype": ({}, llm(dtype="float32"), ALL),
+        "normalize": ({}, llm(normalize=False), ALL),
+        "path": ({}, llm(path="weights"), ALL),
+        "trust_remote_code": ({}, llm(trust_remote_code=True), NOTHING),
+    },
+    FeatureEntry: {"name": ({}, {"features": ["lengths"]}, ALL)},
+    BackboneEntry: {
+        "name": (sage(), {**NO_ENSEMBLE, "backbones": ["mlp", "gcn"]}, {"train"}),
+        "recipe": (sage(), sage(recipe="default"), {"train"}),
+        "tuning": (sage(), sage(tuning={"trials": 2, "space": SPACE}), {"tune", "train"}),
+    },
+    EnsembleEntry: {
+        "name": (ensemble(), ensemble(name="renamed"), NOTHING),
+        "members": (ensemble(), ensemble(members=["mlp", "gcn"]), {"ensemble"}),
+        "combine": (ensemble(), ensemble(combine="mean-logit"), {"ensemble"}),
+    },
+    SeedAxes: {
+        "split": (AXES, {"seeds": {"split": 3, "initialisation": 2}}, RUNS),
+        "initialisation": (AXES, {"seeds": {"split": 2, "initialisation": [0, 9]}}, RUNS),
+    },
+    TuningOptions: {
+        "trials": (tuning(), tuning(trials=4), {"train"}),  # a study goes on where it stopped: it stays the same one
+        "sampler": (tuning(), tuning(sampler="random"), {"tune", "train"}),
+        "seeds": (tuning(), tuning(seeds=[5]), {"tune", "train"}),
+        "space": (tuning(), tuning(space={"lr": [0.1, 0.2]}), {"tune", "train"}),
+    },
+}
+NOT_IN_IDS = {
+    (Suite, "name"),
+    (Suite, "description"),
+    (Suite, "plugins"),
+    (Suite, "compare"),
+    (DatasetEntry, "name"),
+    (DatasetEntry, "optional"),
+    (LLMEntry, "trust_remote_code"),
+    (EnsembleEntry, "name"),
+}
+ROWS = [(model, field) for model, fields in FIELDS.items() for field in fields]
+BACKBONES = [spec.name for spec in registry.specs("backbones").values() if not spec.needs]
+
+
+def options_of(backbone: str) -> type[BaseModel]:
+    return registry.resolve(registry.get("backbones", backbone).options)
+
+
+@pytest.fixture
+def plan_of(tiny_folder, suite_file, make_plan, tmp_path: Path, own_registry):
+    """The plan of the base suite with changes, in a folder that has what every change needs."""
+    tiny_folder()
+    tiny_folder("other", seed=1)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "plugin.py").write_text("import stage_bench\nstage_bench.register_dataset(name='from-plugin')\n")
+    registry.register_features(name="lengths", builder=lambda graph, options: None)
+    return lambda changes: make_plan(suite_file({**copy.deepcopy(SUITE), **changes}))
+
+
+def ids(plan: Plan) -> dict[str, set[str]]:
+    kinds: dict[str, set[str]] = {}
+    for job in plan.jobs:
+        kinds.setdefault(job.kind, set()).add(job.id)
+    return kinds
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    """The kinds of jobs whose ids are not the same."""
+    old, new = ids(before), ids(after)
+    return {kind for kind in {*old, *new} if old.get(kind) != new.get(kind)}
+
+
+def other_value(annotation: Any, value: Any) -> Any:
+    """A valid value of a hyperparameter that differs from the one given."""
+    choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+    if choices:
+        return next(choice for choice in choices if choice != value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, float):
+        return value / 2 if value else 0.25
+    return 8 if value is None else value + 2
+
+
+def test_no_field_is_forgotten():
+    for model, fields in FIELDS.items():
+        assert set(fields) == set(model.model_fields), model
+    # The other models of the schema have tests that go over their fields themselves.
+    reached, queue = set(), [Suite]
+    while queue:
+        model = queue.pop()
+        reached.add(model)
+        inner = [found for field in model.model_fields.values() for found in models_in(field.annotation)]
+        queue += [found for found in inner if found not in reached]
+    assert reached == set(FIELDS)
+    assert {row for row in ROWS if FIELDS[row[0]][row[1]][2] == NOTHING} == NOT_IN_IDS
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in typing.get_args(annotation) for found in models_in(argument)]
+
+
+@pytest.mark.parametrize(("model", "field"), ROWS, ids=[f"{model.__name__}.{field}" for model, field in ROWS])
+def test_a_field_changes_the_ids_it_should(plan_of, model: type[BaseModel], field: str):
+    before, after, kinds = FIELDS[model][field]
+    assert changed(plan_of(before), plan_of(after)) == kinds
+
+
+@pytest.mark.parametrize("range_", [{"low": 0.002}, {"high": 0.2}, {"log": True}])
+def test_every_part_of_a_range_counts(plan_of, range_: dict[str, Any]):
+    after = tuning(space={"lr": {**SPACE["lr"], **range_}})
+    assert changed(plan_of(tuning()), plan_of(after)) == {"tune", "train"}
+
+
+@pytest.mark.parametrize("field", TrainingOptions.model_fields)
+def test_training_options_count_wherever_they_stand(plan_of, field: str):
+    used = plan_of({}).choices.backbones[1].training
+    value = other_value(TrainingOptions.model_fields[field].annotation, used[field])
+    everywhere, one = plan_of({"training": {field: value}}), plan_of(sage(**{field: value}))
+    assert [backbone.training for backbone in everywhere.choices.backbones] == [{**used, field: value}] * 2
+    assert [backbone.label for backbone in everywhere.choices.backbones] == ["mlp", "sage"]
+    assert [backbone.training for backbone in one.choices.backbones] == [used, {**used, field: value}]
+    assert one.choices.backbones[1].label.startswith(f"sage({field}=")
+    assert changed(plan_of({}), everywhere) == RUNS
+    trains = {job.id for job in plan_of({}).jobs if job.kind == "train" and job.backbone == "mlp"}
+    assert trains == {job.id for job in one.jobs if job.backbone == "mlp"}
+    assert not trains & {job.id for job in everywhere.jobs}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_backbone_options_count_and_show(plan_of, backbone: str):
+    alone = {**NO_ENSEMBLE, "seeds": 1}
+    before = plan_of({**alone, "backbones": [backbone]})
+    used = before.choices.backbones[0].options
+    model = options_of(backbone)
+    assert set(used) == set(model.model_fields)
+    for field, info in model.model_fields.items():
+        value = other_value(info.annotation, used[field])
+        after = plan_of({**alone, "backbones": [{"name": backbone, field: value}]})
+        assert changed(before, after) == {"train"}, field
+        assert after.choices.backbones[0].options == {**used, field: value}
+        assert after.choices.backbones[0].label.startswith(f"{backbone}({field}=")
+
+
+def test_a_recipe_gives_what_the_suite_leaves_open(plan_of):
+    values = load_recipe("stage").values["sage"]
+    choice = plan_of({}).choices.backbones[1]
+    assert {**choice.options, **choice.training} == values
+
+
+@pytest.mark.parametrize("field", ShallowOptions.model_fields)
+def test_options_of_shallow_features_count_and_reach_them(plan_of, field: str):
+    plain = {"dimension": 4}
+    value = other_value(ShallowOptions.model_fields[field].annotation, ShallowOptions(**plain).model_dump()[field])
+    value = 25 if field == "vocabulary" else value  # of the 30 words there are
+    before, after = plan_of({}), plan_of({"features": [{"name": "shallow", **plain, field: value}]})
+    assert changed(before, after) == ALL
+    assert f"{field}={str(value).lower()}" in after.choices.features[0].label
+    build = registry.resolve(registry.get("features", "shallow").builder)
+    arrays = [build(before.graphs["tiny"], ShallowOptions(**{**plain, **more})) for more in ({}, {field: value})]
+    assert arrays[0].shape != arrays[1].shape or abs(arrays[0] - arrays[1]).max() > 1e-3
+
+
+def test_names_are_what_is_shown(plan_of):
+    plan = plan_of(
+        {**FIELDS[DatasetEntry]["name"][1], "ensembles": [{"name": "renamed-too", "members": ["mlp", "sage"]}]}
+    )
+    assert {job.dataset for job in plan.jobs} == {"renamed"}
+    assert {job.backbone for job in plan.jobs if job.kind == "ensemble"} == {"renamed-too"}
+
+
+def test_plugins_register(plan_of):
+    plan_of({})
+    assert "from-plugin" not in registry.specs("datasets")
+    plan_of({"plugins": ["plugin.py"]})
+    assert "from-plugin" in registry.specs("datasets")
+
+
+# `optional` and `trust_remote_code` decide whether there is a plan at all: test_suite.py.
+
+
+def test_name_and_compare_are_the_reports(plan_of, tmp_path: Path):
+    """The suite's name is the report's folder; `compare` puts published rows beside ours."""
+    store = Store(tmp_path / "results")
+
+    def report(changes: Patch) -> Counter[str]:
+        plan = plan_of({"datasets": [{"name": "cora", "path": "tiny"}], "ensembles": [], "seeds": 1, **changes})
+        for job in plan.runs:
+            record = RunRecord(
+                id=job.id, status="ok", kind=job.kind, dataset=job.dataset, split=job.split, features=job.features,
+                llm=job.llm, instruction=job.instruction, backbone=job.backbone, split_seed=job.split_seed,
+                init_seed=job.init_seed, content=job.content, metrics={"test_accuracy": 0.5, "val_accuracy": 0.5},
+                split_fingerprint="same",
+            )  # fmt: skip
+            store.put(record, {})
+        board, paths = reporting.write(plan, store, tmp_path / "reports")
+        assert {path.relative_to(tmp_path / "reports").parts[0] for path in paths} == {plan.choices.suite.name}
+        return Counter(source.partition(";")[0] for source in board["source"][board["origin"] == "published"])
+
+    assert not report({})
+    tape = report({"name": "beside-tape", "compare": ["tape"]})
+    assert set(tape) == {"TAPE"}
+    assert report({"name": "beside-both", "compare": ["tape", "simteg"]}) >= tape
+
+
+def test_ids_depend_on_content_alone(plan_of, suite_file, make_plan, tmp_path: Path):
+    """Not on the order of keys and entries, where files lie, what the suite and its datasets are called."""
+    before = ids(plan_of({}))
+
+    def reordered(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: reordered(value[key]) for key in reversed(value)}
+        return [reordered(item) for item in value] if isinstance(value, list) else value
+
+    suite = copy.deepcopy(SUITE)
+    assert ids(make_plan(suite_file(reordered(suite)))) == before
+    suite["backbones"].reverse()
+    suite["ensembles"][0]["members"].reverse()
+    suite["seeds"] = [1, 0]
+    assert ids(make_plan(suite_file(suite))) == before
+    (tmp_path / "tiny").rename(tmp_path / "moved")
+    suite["datasets"] = [{"name": "other-name", "path": str(tmp_path / "moved")}]
+    assert ids(make_plan(suite_file(suite, "far/away/other.yaml"))) == before
+    # A registered dataset is the same one.
+    (tmp_path / "moved").rename(tmp_path / "cora")
+    suite["datasets"] = ["cora"]
+    suite["llms"] = []
+    named = ids(make_plan(suite_file(suite), tmp_path))
+    assert all(named[kind] < before[kind] for kind in ALL)
+
+
+def test_ids_are_the_hash_of_the_content(plan_of):
+    plan = plan_of(TUNED)
+    contents = {job.id: json.dumps(job.content, sort_keys=True) for job in plan.jobs}
+    assert len(set(contents.values())) == len(contents) == len(plan.jobs)
