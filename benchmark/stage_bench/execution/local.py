@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -97,7 +98,8 @@ class LocalExecutor:
                 pending.remove(job)
                 self.progress.start(job)
                 worker.job = job
-                worker.connection.send(job)
+                with suppress(OSError):  # that a worker died is what _collect finds out
+                    worker.connection.send(job)
             else:
                 if any(worker.job for worker in self._workers):
                     return
@@ -122,9 +124,11 @@ class LocalExecutor:
         self.progress.finish(job, f"FAILED: {result.text}" if result.failed else result.text)
 
     def _idle_worker(self) -> _Worker | None:
-        for worker in self._workers:
-            if worker.job is None:
+        for worker in list(self._workers):
+            if worker.job is None and worker.process.is_alive():
                 return worker
+            if worker.job is None:
+                self._workers.remove(worker)  # killed while it had nothing to do
         if len(self._workers) == self.setting.workers:
             return None
         context = multiprocessing.get_context("spawn")  # a forked torch may hang
@@ -137,7 +141,8 @@ class LocalExecutor:
         theirs.close()
         worker = _Worker(process, ours)
         self._workers.append(worker)
-        ours.send(self.setting)
+        with suppress(OSError):
+            ours.send(self.setting)
         return worker
 
     def _collect(self) -> None:

@@ -258,6 +258,7 @@ class Runner:
             raise JobError("its members were trained on another split than this one")
         own = self._record(
             job,
+            hardware="; ".join(sorted({member.hardware for member in members})),  # where its time was spent
             status="ok",
             metrics={
                 **scoring.accuracies(predictions["probabilities"], graph.labels, split),
@@ -271,7 +272,7 @@ class Runner:
         )
         return self.store.put(own, predictions)
 
-    def _record(self, job: RunJob, **more: Any) -> RunRecord:
+    def _record(self, job: RunJob, hardware: str = "", **more: Any) -> RunRecord:
         graph = self.graphs[job.dataset]
         split = graph.split(job.split, job.split_seed or 0)
         return RunRecord(
@@ -288,7 +289,7 @@ class Runner:
             content=job.content,
             split_fingerprint=split.fingerprint,
             dataset_fingerprint=graph.fingerprint,
-            hardware=self._hardware,
+            hardware=hardware or self._hardware,
             versions=provenance.versions(),
             commit=provenance.commit(),
             finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),

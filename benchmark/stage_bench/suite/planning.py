@@ -138,7 +138,7 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
             load_seconds[entry.name] = round(time.perf_counter() - begin, 4)
         except DatasetMissing as error:
             if entry.optional:
-                left_out.append(f"{entry.name} is left out: {error}")
+                left_out.append(_absence(entry))
                 continue
             raise choices.document.error(["datasets", position], str(error)) from None
         except StageBenchError as error:
@@ -174,6 +174,14 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
         if same is not job:
             raise choices.document.error([], f"'{same.title}' and '{job.title}' are the same run; keep one of them")
     return plan
+
+
+def _absence(entry: DatasetEntry) -> str:
+    """Why an optional dataset is left out; goes into reports, so it names no folder of this machine."""
+    if entry.path is not None:
+        return f"{entry.name} is left out: there is no dataset.yaml in {entry.path}"
+    spec = registry.get("datasets", entry.name)
+    return f"{entry.name} is left out: it is not in the data folder (--data or $STAGE_BENCH_DATA); get {spec.get}"
 
 
 def _load(entry: DatasetEntry, here: Path, data: Path) -> TextGraph:

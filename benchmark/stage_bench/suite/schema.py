@@ -121,6 +121,8 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
         "description": "another suite whose keys hold where this one does not set them, relative to this file",
     }
+    # What an included suite may have said need not be said again.
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["include"]}]
     definitions = schema["$defs"]
     schema["properties"]["training"] = TrainingOptions.model_json_schema()
     training = TrainingOptions.model_json_schema()["properties"]
