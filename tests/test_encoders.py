@@ -190,7 +190,7 @@ def test_mean_text_leaves_the_instruction_out(bert, gpt2):
         for text, prompt, vector in zip(texts, prompts, vectors, strict=True):
             states, tokens = hidden_states(path, prompt)
             _, before = hidden_states(path, SENTENCE)
-            space = tokens[len(before)] == "Ġ"  # where it is a token of its own it is the prompt's
+            space = tokens[len(before) :][:1] == ["Ġ"]  # where it is a token of its own it is the prompt's
             cut = slice(4, -1) if path == bert else slice(len(before) + space, None)
             if text:
                 np.testing.assert_allclose(vector, states[cut].mean(axis=0), atol=2e-6)

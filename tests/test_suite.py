@@ -322,13 +322,14 @@ def test_a_fixed_split_is_not_drawn_again_for_every_seed(tiny_folder, suite_file
     assert [(job.split, job.split_seed) for job in runs] == [("random-60-20-20", seed) for seed in (0, 0, 1, 1, 2, 2)]
 
 
-def test_an_optional_dataset_that_is_absent_is_left_out_with_a_word(tiny_folder, suite_file, make_plan):
+def test_an_optional_dataset_that_is_absent_is_left_out_with_a_word(tiny_folder, suite_file, make_plan, tmp_path: Path):
     tiny_folder()
-    suite = SUITE | {"datasets": "datasets: [{name: tiny, path: tiny}, {name: cora, optional: true}]"}
-    plan = make_plan(suite_file("\n".join(suite.values())))
+    entries = "{name: tiny, path: tiny}, {name: cora, optional: true}, {name: mine, path: absent, optional: true}"
+    plan = make_plan(suite_file("\n".join({**SUITE, "datasets": f"datasets: [{entries}]"}.values())))
     assert {job.dataset for job in plan.jobs} == {"tiny"}
-    assert len(plan.left_out) == 1
-    assert plan.left_out[0].startswith("cora is left out: dataset 'cora' is not in the data folder ")
+    cora, mine = plan.left_out
+    assert cora.startswith("cora is left out: it is not in the data folder (--data or $STAGE_BENCH_DATA); get ")
+    assert mine == "mine is left out: there is no dataset.yaml in absent"
 
 
 def test_every_suite_that_comes_with_stage_bench_is_right():

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 import tiny
 from stage_bench.datasets.splits import random_split
 from stage_bench.errors import JobError
-from stage_bench.execution import running
 from stage_bench.training import tuning
 
 SPACE = {
@@ -232,44 +230,16 @@ def test_progress_tells_the_best_so_far(tmp_path):
 
 # --- the objective that the runner gives a study ---
 
-SUITE = """
-name: tuned
-datasets: [{name: tiny, path: data}]
-features: [{name: shallow, dimension: 8}]
-backbones:
-  - name: BACKBONE
-    epochs: 6
-    tuning: {trials: TRIALS, space: SPACE}
-seeds: [0]
-"""
+
+def carry_out(place: Path, backbone: str, trials: int, space: dict[str, Any]) -> list[str]:
+    entry = {"name": backbone, "epochs": 6, "tuning": {"trials": trials, "space": space}}
+    features = [{"name": "shallow", "dimension": 8}]
+    return tiny.carry_out(place, {"features": features, "backbones": [entry], "seeds": [0]})
 
 
-def carry_out(folder: Path, backbone: str, trials: int, space: dict[str, Any]) -> tuple[list[str], Path]:
-    """Runs a suite on `folder/data`; what failed, and the results."""
-    text = SUITE.replace("BACKBONE", backbone).replace("TRIALS", str(trials)).replace("SPACE", json.dumps(space))
-    (folder / "suite.yaml").write_text(text)
-    folders = running.Folders(folder, folder / "results", folder / "reports")
-    plan = running.make_plan(folder / "suite.yaml", folders)
-    jobs = running.todo(plan, folders, lambda line: None)
-    return running.carry_out(plan, jobs, folders, "cpu", Console(quiet=True), workers=1), folders.results
-
-
-def study(results: Path) -> list[dict[str, Any]]:
-    (path,) = (results / "studies").glob("*.json")
+def study(place: Path) -> list[dict[str, Any]]:
+    (path,) = (place / "results" / "studies").glob("*.json")
     return without_time(json.loads(path.read_text())["history"])
-
-
-def records(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in (results / "runs").glob("*/run.json")]
-
-
-def relabel(folder: Path, nodes: np.ndarray) -> None:
-    """Other labels for some nodes of a folder dataset."""
-    path = folder / "nodes.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    for node in nodes:
-        rows[node]["label"] = (rows[node]["label"] + 1) % 3
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_selection_does_not_see_test_labels(tmp_path):
@@ -279,11 +249,10 @@ def test_selection_does_not_see_test_labels(tmp_path):
     for name, nodes in {"as they are": [], "test": split.test, "validation": split.val}.items():
         folder = tmp_path / name
         folder.mkdir()
-        relabel(tiny.write_folder(folder / "data", 60), nodes)
-        failed, results = carry_out(folder, "mlp", 4, space)
-        assert not failed
-        made[name] = study(results)
-        (winners[name],) = (record["note"] for record in records(results))
+        tiny.relabel(tiny.write_folder(folder / "data", 60), nodes)
+        assert not carry_out(folder, "mlp", 4, space)
+        made[name] = study(folder)
+        (winners[name],) = (record.note for record in tiny.records(folder))
     assert made["test"] == made["as they are"]
     assert winners["test"] == winners["as they are"]
     assert winners["test"].startswith("tuned: ")
@@ -293,23 +262,21 @@ def test_selection_does_not_see_test_labels(tmp_path):
 
 def test_the_winner_is_what_is_trained(tmp_path):
     tiny.write_folder(tmp_path / "data", 60)
-    failed, results = carry_out(tmp_path, "mlp", 3, {"hidden": [3, 11, 29]})
-    assert not failed
-    (record,) = records(results)
-    hidden = max(study(results), key=lambda row: row["val_accuracy"])["values"]["hidden"]
-    assert record["note"] == f"tuned: hidden={hidden}"
+    assert not carry_out(tmp_path, "mlp", 3, {"hidden": [3, 11, 29]})
+    (record,) = tiny.records(tmp_path)
+    hidden = max(study(tmp_path), key=lambda row: row["val_accuracy"])["values"]["hidden"]
+    assert record.note == f"tuned: hidden={hidden}"
     weights = 8 * hidden + hidden + 2 * hidden + 3 * hidden + 3  # two layers and a batch norm
-    assert record["metrics"]["parameters"] == weights
-    assert record["seconds"]["tune"] > 0
-    assert record["study_id"]
+    assert record.metrics["parameters"] == weights
+    assert record.seconds["tune"] > 0
+    assert record.study_id
 
 
 def test_options_that_do_not_go_together_fail_their_trial_only(tmp_path):
     """Both ends of the range are even; RevGAT's groups divide no odd width."""
     tiny.write_folder(tmp_path / "data", 60)
-    failed, results = carry_out(tmp_path, "revgat", 8, {"hidden": {"low": 4, "high": 12}})
-    assert not failed
-    rows = study(results)
+    assert not carry_out(tmp_path, "revgat", 8, {"hidden": {"low": 4, "high": 12}})
+    rows = study(tmp_path)
     odd = [row for row in rows if row["values"]["hidden"] % 2]
     assert 0 < len(odd) < len(rows)
     assert all("divisible by groups" in row["error"] for row in odd)
@@ -320,9 +287,9 @@ def test_a_study_that_fails_fails_its_runs_and_is_tried_again(tmp_path):
     """lr 1e30 is no learning rate. The next call must neither take the study for done nor refuse the suite."""
     tiny.write_folder(tmp_path / "data", 60)
     for _ in range(2):
-        failed, results = carry_out(tmp_path, "mlp", 2, {"lr": {"low": 1e30, "high": 2e30}})
+        failed = carry_out(tmp_path, "mlp", 2, {"lr": {"low": 1e30, "high": 2e30}})
         assert len(failed) == 2
         assert "all 2 trials failed" in failed[0]
-        (record,) = records(results)
-        assert record["status"] == "failed"
-        assert "all 2 trials failed" in record["error"]
+        (record,) = tiny.records(tmp_path)
+        assert record.status == "failed"
+        assert "all 2 trials failed" in record.error

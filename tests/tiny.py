@@ -1,19 +1,19 @@
-"""Tiny real objects for the tests: graphs with text, models with random weights, registered encoders."""
+"""Tiny real objects for the tests: graphs with text, models with random weights, suites run here and now."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
-from stage_bench import registry
-from stage_bench.datasets import folder
 from stage_bench.datasets.textgraph import TextGraph, clean_edges
+from stage_bench.execution import running
 from stage_bench.llms.spec import LLMChoice, LLMSpec
+from stage_bench.runs.record import RunRecord
 
 WORDS = tuple(
     line.split()
@@ -65,8 +65,28 @@ def write_folder(path: Path, num_nodes: int = 120, seed: int = 0) -> Path:
     return path
 
 
-def load_folder(path: Path, num_nodes: int = 120, seed: int = 0) -> TextGraph:
-    return folder.load(write_folder(path, num_nodes, seed))
+def relabel(path: Path, nodes: Iterable[int]) -> None:
+    """Give some nodes of a folder another label."""
+    rows = [json.loads(line) for line in (path / "nodes.jsonl").read_text().splitlines()]
+    for node in nodes:
+        rows[node]["label"] = (rows[node]["label"] + 1) % 3
+    (path / "nodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def carry_out(place: Path, suite: dict[str, Any], workers: int = 1) -> list[str]:
+    """Do what is missing of a suite in this process, on the dataset in `place/data`; a line for each failed job."""
+    standard = {"name": "tiny", "datasets": [{"name": "tiny", "path": "data"}]}
+    (place / "suite.yaml").write_text(json.dumps({**standard, **suite}))  # JSON is YAML
+    folders = running.Folders(place, place / "results", place / "reports")
+    plan = running.make_plan(place / "suite.yaml", folders)
+    jobs = running.todo(plan, folders, lambda line: None)
+    return running.carry_out(plan, jobs, folders, "cpu", Console(quiet=True), workers)
+
+
+def records(place: Path) -> list[RunRecord]:
+    """Every run below `place/results`."""
+    paths = sorted((place / "results" / "runs").glob("*/run.json"))
+    return [RunRecord.from_json(json.loads(path.read_text())) for path in paths]
 
 
 def choice(spec: LLMSpec, path: Path | None = None, **changes: Any) -> LLMChoice:
@@ -85,18 +105,6 @@ def choice(spec: LLMSpec, path: Path | None = None, **changes: Any) -> LLMChoice
             **changes,
         }
     )
-
-
-@contextmanager
-def registered(kind: str) -> Iterator[None]:
-    """What is registered inside is forgotten afterwards, plug-in files too."""
-    before, plugins = dict(registry._registered[kind]), set(registry._loaded_plugins)
-    try:
-        yield
-    finally:
-        registry._registered[kind].clear()
-        registry._registered[kind].update(before)
-        registry._loaded_plugins.intersection_update(plugins)
 
 
 # --- models with random weights, as a hub repository would hold them ---

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def carry_out(
     from stage_bench.execution.progress import Progress
 
     chosen = devices.choose(device)
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     log = folders.results / "logs" / f"{plan.choices.suite.name}-{stamp}-{os.getpid()}.log"
     _write_provenance(log.with_suffix(".json"), plan, chosen.hardware)
     runs = sum(isinstance(job, TrainJob) for job in jobs)
@@ -113,7 +113,7 @@ def _write_provenance(path: Path, plan: Plan, hardware: str) -> None:
             "hardware": hardware,
             "versions": provenance.versions(),
             "commit": provenance.commit(),
-            "began": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "began": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
 

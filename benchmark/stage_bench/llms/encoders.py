@@ -45,11 +45,11 @@ def load(choice: LLMChoice, device: str) -> Encoder:
     """
     if choice.spec.encoder:
         return _Plugin(registry.resolve(choice.spec.encoder)())
-    import transformers
+    folder = weights.find(choice.spec, choice.path)
+    import transformers  # takes seconds: not where the weights are absent
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    folder = weights.find(choice.spec, choice.path)
     as_shipped = choice.pooling == choice.spec.pooling and choice.normalize == choice.spec.normalize
     if choice.spec.loader == "sentence-transformers" and as_shipped:
         return _SentenceTransformers(folder, choice, device)

@@ -1,0 +1,88 @@
+"""The README and docs/ say what is true: their examples run, their commands exist, their links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "reports" / "README.md"]
+
+
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_backbone_example_passes_its_own_check(tmp_path, stage_bench):
+    (block,) = python_blocks("backbones.md")
+    (tmp_path / "smooth.py").write_text(block)
+    code, out, err = stage_bench("check", "backbone", "smooth", "--plugin", tmp_path / "smooth.py")
+    assert (code, "FAIL" in out) == (0, False), out + err
+    assert "it learns" in out
+
+
+def test_the_llm_examples_register_and_the_one_that_is_code_embeds(tmp_path, stage_bench):
+    hub, code_block = python_blocks("llms.md")
+    (tmp_path / "hub.py").write_text(hub)
+    code, out, err = stage_bench("show", "llm", "my-embedder", "--plugin", tmp_path / "hub.py")
+    assert code == 0, err
+    assert "my-org/my-embedder" in out
+    (tmp_path / "words.py").write_text(code_block)
+    code, out, err = stage_bench("check", "llm", "word-count", "--plugin", tmp_path / "words.py")
+    assert "ok    shape (4, 2), float32" in out, out + err
+
+
+def test_the_dataset_example_loads(tmp_path, stage_bench):
+    (block,) = python_blocks("datasets.md")
+    values = (
+        "import numpy as np\n"
+        "my_edges, my_labels = np.stack([np.arange(999), np.arange(1, 1000)]), np.arange(1000) % 2\n"
+        "my_texts, my_names = ['a text'] * 1000, ['even', 'odd']\n"
+    )
+    (tmp_path / "mine.py").write_text(values + block)
+    code, out, err = stage_bench("show", "dataset", "mine", "--plugin", tmp_path / "mine.py")
+    assert code == 0, err
+    assert re.search(r"^edges +1998$", out, re.MULTILINE), out
+
+
+def test_the_suite_example_names_keys_that_exist():
+    from stage_bench.suite.schema import Suite
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "suites.md").read_text(), re.DOTALL)
+    keys = set(re.findall(r"^(\w+):", block, re.MULTILINE))
+    assert keys - {"include"} <= set(Suite.model_fields)
+    assert set(Suite.model_fields) - keys <= {"description"}, "docs/suites.md leaves a key out"
+
+
+def test_every_command_of_the_pages_exists(stage_bench):
+    text = "\n".join(page.read_text() for page in PAGES)
+    commands = set(re.findall(r"stage-bench ([a-z]+)\b", text))
+    assert {"run", "plan", "ls", "show", "check", "compare", "doctor"} <= commands
+    for command in sorted(commands):
+        code, _, err = stage_bench(command, "--help")
+        assert code == 0, f"{command}: {err}"
+
+
+def test_ci_runs_the_readmes_test_command():
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+    (command,) = re.findall(r'&& (pytest -m "not slow")$', readme, re.MULTILINE)
+    assert command in ci
+    for extras in re.findall(r"-e \"(\.\[[^]]+dev\])\"", readme):
+        assert extras in ci
+
+
+def test_readme_shows_the_leaderboard_that_the_program_made():
+    board = (ROOT / "reports" / "cora" / "leaderboard.md").read_text()
+    rows = [line for line in board.splitlines() if "zero-shot · minilm" in line and "±" in line]
+    readme = (ROOT / "README.md").read_text()
+    accuracies = re.findall(r"0\.\d{4} ± 0\.\d{4}", readme)
+    assert len(accuracies) >= 7
+    for accuracy in accuracies:
+        assert any(accuracy in row for row in rows), f"{accuracy} is not in reports/cora/leaderboard.md"
