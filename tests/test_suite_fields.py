@@ -310,6 +310,16 @@ def test_name_and_compare_are_the_reports(plan_of, tmp_path: Path):
     assert set(report({"name": "beside-both", "compare": ["tape", "stage"]})) == {"TAPE", "STAGE"}
 
 
+@pytest.mark.parametrize("change", [{"undirected": False}, {"split": "random-40-30-30"}])
+def test_a_registered_dataset_takes_the_same_options(plan_of, suite_file, make_plan, tmp_path: Path, change: Patch):
+    (tmp_path / "tiny").rename(tmp_path / "cora")
+    plain, other = (
+        make_plan(suite_file({**SUITE, "llms": [], "datasets": [{"name": "cora", **more}]}), tmp_path)
+        for more in ({}, change)
+    )
+    assert changed(plain, other) == (ALL if "undirected" in change else RUNS)
+
+
 def test_ids_depend_on_content_alone(plan_of, suite_file, make_plan, tmp_path: Path):
     """Not on the order of keys and entries, where files lie, what the suite and its datasets are called."""
     before = ids(plan_of({}))
