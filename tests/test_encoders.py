@@ -258,15 +258,13 @@ def test_a_static_sentence_transformers_model(tmp_path):
 
 def test_a_chat_template_is_not_applied(bert, tmp_path):
     """sentence-transformers wraps texts into a chat where the tokenizer has a template."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-
-    SentenceTransformer(modules=[Transformer(str(bert)), Pooling(32, "mean")], device="cpu").save(str(tmp_path))
-    plain = encode(tmp_path, TEXTS, loader="sentence-transformers")
+    for file in bert.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
     template = "{% for m in messages %}policy policy {{ m['content'] }}{% endfor %}"
     (tmp_path / "chat_template.jinja").write_text(template)
-    assert np.array_equal(encode(tmp_path, TEXTS, loader="sentence-transformers"), plain)
-    np.testing.assert_allclose(plain, encode(bert, TEXTS), atol=2e-6)
+    plain = encode(bert, TEXTS)
+    np.testing.assert_allclose(encode(tmp_path, TEXTS, loader="sentence-transformers"), plain, atol=2e-6)
+    np.testing.assert_allclose(encode(tmp_path, TEXTS), plain, atol=2e-6)
 
 
 # --- where weights come from ---

@@ -71,6 +71,14 @@ def test_trials_are_a_total(tmp_path):
     assert tuning.read(tmp_path, "study", 6) is None
 
 
+def test_fewer_trials_do_not_see_the_later_ones(tmp_path):
+    scores = iter((0.2, 0.1, 0.3, 0.4))
+    result = tuning.search(tmp_path, "study", 4, "random", SPACE, FIRST, lambda values: next(scores))
+    assert result.val_accuracy == 0.4
+    assert [tuning.read(tmp_path, "study", trials).val_accuracy for trials in (1, 2, 3, 4)] == [0.2, 0.2, 0.3, 0.4]
+    assert tuning.read(tmp_path, "study", 2).values == history(tmp_path)[0]["values"]
+
+
 def test_the_best_of_the_history_wins(tmp_path):
     result = search(tmp_path, 12, Objective())
     rows = history(tmp_path)
@@ -122,6 +130,20 @@ def test_a_journal_whose_last_line_was_not_finished(tmp_path):
     search(tmp_path, 5, rest)
     assert len(rest.tried) == 2
     assert [row["values"] for row in history(tmp_path)] == undisturbed.tried
+
+
+def test_killed_between_a_trials_time_and_its_result(tmp_path):
+    """The journal then has the trial's seconds and still calls it running."""
+    search(tmp_path / "undisturbed", 3, undisturbed := Objective())
+    search(tmp_path, 2, Objective())
+    journal = tmp_path / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]))
+    (tmp_path / "study.json").unlink()
+    search(tmp_path, 3, rest := Objective())
+    assert len(rest.tried) == 2
+    assert [row["values"] for row in history(tmp_path)] == undisturbed.tried
+    assert not any(row["error"] or row["val_accuracy"] is None for row in history(tmp_path))
 
 
 def test_the_first_trial_is_the_recipe(tmp_path):

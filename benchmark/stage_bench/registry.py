@@ -8,6 +8,7 @@ others come from `register_*`, from entry points (groups `stage_bench.llms`, ...
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -33,7 +34,7 @@ _SPEC_CLASSES = {
 }
 _specs: dict[str, dict[str, Any]] = {}
 _registered: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
-_loaded_plugins: set[Path] = set()
+_loaded_plugins: dict[Path, None] = {}  # in the order in which they were loaded
 
 
 def specs(kind: str) -> dict[str, Any]:
@@ -144,7 +145,8 @@ def load_plugin(path: Path) -> None:
         return
     if not path.is_file():
         raise StageBenchError(f"plug-in {path} does not exist")
-    name = f"stage_bench_plugin_{path.stem}"
+    # The same in every process, and another for another file of that name.
+    name = f"stage_bench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise StageBenchError(f"plug-in {path} is not a Python file")
@@ -157,12 +159,12 @@ def load_plugin(path: Path) -> None:
     except (Exception, SystemExit) as error:
         problem = " ".join(f"{type(error).__name__}: {error}".split())
         raise StageBenchError(f"plug-in {path} failed: {problem}") from error
-    _loaded_plugins.add(path)
+    _loaded_plugins[path] = None
 
 
 def plugins() -> list[Path]:
-    """The plug-in files that were loaded, for processes that must load them too."""
-    return sorted(_loaded_plugins)
+    """The plug-in files that were loaded, in that order, for processes that must load them too."""
+    return list(_loaded_plugins)
 
 
 def _from_entry_points(kind: str) -> Iterable[tuple[str, Any]]:

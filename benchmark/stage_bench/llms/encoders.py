@@ -79,7 +79,9 @@ class _SentenceTransformers:
             else:
                 self.model.max_seq_length = choice.max_length
         if getattr(self.model.tokenizer, "chat_template", None):
-            self.model.tokenizer.chat_template = None  # sentence-transformers would wrap every text into a chat
+            # sentence-transformers would wrap every text into a chat; the newer ones decided so while loading.
+            self.model.tokenizer.chat_template = None
+            getattr(self.model[0], "modality_config", {}).pop("message", None)
         self.model.eval()
         self.device = device
 
