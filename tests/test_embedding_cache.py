@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
@@ -349,6 +349,7 @@ def test_too_few_words_for_the_dimension(cache):
 # --- batches ---
 
 
+@settings(deadline=None)
 @given(lengths=st.lists(st.integers(0, 300), max_size=60), tokens=st.integers(1, 1000))
 def test_batches_cover_every_text_once_within_the_budget(lengths, tokens):
     made = list(batches(np.array(lengths, dtype=np.int64), tokens))

@@ -396,6 +396,24 @@ def test_a_part_of_a_download_is_not_taken_for_the_model(hub, bert, tmp_path):
     assert weights.find(remote).resolve() == snapshot.resolve()
 
 
+def test_what_is_fetched_of_a_repository():
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = [
+        *("config.json", "modules.json", "1_Pooling/config.json", "2_Dense/model.safetensors", "model.safetensors"),
+        *("model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.json", "vocab.txt"),
+        *("merges.txt", "sentencepiece.bpe.model", "tokenizer_config.json"),
+    ]
+    pickles = ["pytorch_model.bin", "model.pkl", "2_Dense/pytorch_model.bin", "onnx/model.onnx"]
+    code = ["modeling_qwen.py"]
+
+    def fetched(spec_: LLMSpec) -> list[str]:
+        return list(filter_repo_objects([*wanted, *pickles, *code], allow_patterns=weights.patterns(spec_)))
+
+    assert fetched(registry.get("llms", "minilm")) == wanted
+    assert fetched(registry.get("llms", "gte-qwen1.5-7b-instruct")) == [*wanted, *code]
+
+
 def test_a_folder_comes_before_the_hub(hub, bert):
     assert weights.find(LLMSpec(name="mine", hub_id="someone/model"), bert) == bert
 

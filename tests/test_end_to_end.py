@@ -150,7 +150,7 @@ class Bench:
 
     def run(self, code: int, *arguments: str) -> str:
         """`run suite.yaml`; what it said on standard error, the exit code checked."""
-        done = self.call("run", "suite.yaml", *arguments)
+        done = self.call("run", "suite.yaml", "--device", "cpu", *arguments)
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr
@@ -158,7 +158,7 @@ class Bench:
     def stop(self, at: int, number: int, whole_group: bool) -> int:
         """`run suite.yaml` with two workers, and a signal when job `at` is done; the exit code."""
         process = subprocess.Popen(
-            [SCRIPT, "run", "suite.yaml", "--workers", "2"],
+            [SCRIPT, "run", "suite.yaml", "--device", "cpu", "--workers", "2"],
             cwd=self.folder,
             env=self.env,
             stdout=subprocess.DEVNULL,

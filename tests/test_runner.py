@@ -100,6 +100,21 @@ def test_features_are_made_once_for_all_backbones(own_registry, place):
     assert len(tiny.records(place)) == 4
 
 
+def test_an_ensemble_refuses_members_of_another_split_that_agree_with_each_other(place):
+    suite = {"features": FEATURES, "training": TRAINING, "backbones": ["mlp", "gcn"], "seeds": [0]}
+    suite["ensembles"] = [{"name": "both", "members": ["mlp", "gcn"], "combine": "mean-logit"}]
+    assert not tiny.carry_out(place, suite)
+    store = Store(place / "results")
+    for run in tiny.records(place):
+        if run.kind == "ensemble":
+            (store.folder(run.id) / "run.json").unlink()
+        else:
+            store.put(run, {**store.predictions(run.id), "split_fingerprint": np.array("another")})
+    (failed,) = tiny.carry_out(place, suite)
+    assert "its members were trained on another split than this one" in failed
+    assert [run.status for run in tiny.records(place) if run.kind == "ensemble"] == ["failed"]
+
+
 def test_test_labels_change_no_bit_of_what_a_model_says(place, tmp_path):
     """From the file to the saved predictions, whatever the backbone and the features do."""
     split = random_split(np.zeros(60, dtype=np.int64), "random-60-20-20", 0)

@@ -78,10 +78,8 @@ class _SentenceTransformers:
                 self.model.tokenizer.enable_truncation(choice.max_length)
             else:
                 self.model.max_seq_length = choice.max_length
-        if getattr(self.model.tokenizer, "chat_template", None):
-            # sentence-transformers would wrap every text into a chat; the newer ones decided so while loading.
-            self.model.tokenizer.chat_template = None
-            getattr(self.model[0], "modality_config", {}).pop("message", None)
+        # Where the tokenizer has a chat template, sentence-transformers would wrap every text into a chat.
+        getattr(self.model[0], "modality_config", {}).pop("message", None)
         self.model.eval()
         self.device = device
 

@@ -16,6 +16,11 @@ from stage_bench.llms.spec import LLMSpec
 _PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*/config.json"]
 
 
+def patterns(spec: LLMSpec) -> list[str]:
+    """What is fetched of a repository. Code comes along where the model has some; the suite decides whether it runs."""
+    return [*_PATTERNS, "*.py"] if spec.remote_code else _PATTERNS
+
+
 def find(spec: LLMSpec, path: Path | None = None) -> Path:
     """The folder that holds the model's config.json and safetensors.
 
@@ -81,13 +86,10 @@ def _in_package(spec: LLMSpec) -> Path | None:
 def _from_hub(spec: LLMSpec) -> Path:
     from huggingface_hub import snapshot_download
 
-    # Code is fetched with the weights where the model has some; whether it runs is the suite's decision.
-    patterns = [*_PATTERNS, "*.py"] if spec.remote_code else _PATTERNS
-
     def fetch(local: bool) -> Path:
         return Path(
             snapshot_download(
-                spec.hub_id, revision=spec.revision or None, allow_patterns=patterns, local_files_only=local
+                spec.hub_id, revision=spec.revision or None, allow_patterns=patterns(spec), local_files_only=local
             )
         )
 
