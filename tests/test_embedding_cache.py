@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -340,10 +341,12 @@ def test_shallow_features_are_the_same_twice_and_finite(cache, tmp_path):
     assert len(list(cache.root.iterdir())) == 2, "options are part of the identity"
 
 
-def test_too_few_words_for_the_dimension(cache):
+def test_shallow_features_have_as_many_dimensions_as_words_and_nodes_give(cache):
     shallow = FeatureChoice("shallow", "shallow", {"dimension": 4000})
-    with pytest.raises(JobError, match=r"words, dimension must be below that \(here: 4000\)"):
-        source.load(text_graph(NODES), shallow, cache, "cpu")
+    matrix, manifest = source.load(text_graph(NODES), shallow, cache, "cpu")
+    assert 1 < manifest["dimension"] == matrix.shape[1] <= NODES
+    with pytest.raises(JobError, match="shallow features: empty vocabulary"):
+        source.load(replace(text_graph(2), texts=["the", "of"]), shallow, cache, "cpu")
 
 
 # --- batches ---

@@ -10,5 +10,5 @@ class ShallowOptions(BaseModel):
 
     weighting: Literal["tfidf", "counts"] = Field("tfidf", description="of a word in a text")
     vocabulary: StrictInt = Field(20_000, ge=1, description="most frequent words kept")
-    dimension: StrictInt = Field(256, ge=1, description="dimensions after truncated SVD")
+    dimension: StrictInt = Field(256, ge=1, description="most dimensions after truncated SVD")
     normalize: StrictBool = Field(True, description="scale every text's vector to length 1")

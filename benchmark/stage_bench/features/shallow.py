@@ -14,21 +14,19 @@ if TYPE_CHECKING:
 
 
 def build(graph: TextGraph, options: ShallowOptions) -> np.ndarray:
-    """float32 [num_nodes, options.dimension].
+    """float32 [num_nodes, dimension]: `options.dimension`, or as many as the words and nodes give.
 
     Raises:
-        JobError: the texts have fewer distinct words than the dimension asked for.
+        JobError: the texts hold no words.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
     from sklearn.preprocessing import normalize
 
     vectorizer = TfidfVectorizer if options.weighting == "tfidf" else CountVectorizer
-    words = vectorizer(max_features=options.vocabulary, stop_words="english").fit_transform(graph.texts)
-    if words.shape[1] <= options.dimension:
-        raise JobError(
-            f"shallow features: the texts have {words.shape[1]} words, dimension must be below that "
-            f"(here: {options.dimension})"
-        )
-    vectors = TruncatedSVD(options.dimension, random_state=0).fit_transform(words)
+    try:
+        words = vectorizer(max_features=options.vocabulary, stop_words="english").fit_transform(graph.texts)
+    except ValueError as error:  # an empty vocabulary
+        raise JobError(f"shallow features: {error}") from None
+    vectors = TruncatedSVD(min(options.dimension, *words.shape), random_state=0).fit_transform(words)
     return np.asarray(normalize(vectors) if options.normalize else vectors, dtype=np.float32)

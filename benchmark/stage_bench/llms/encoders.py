@@ -82,6 +82,7 @@ class _SentenceTransformers:
         getattr(self.model[0], "modality_config", {}).pop("message", None)
         self.model.eval()
         self.device = device
+        self.again = choice.normalize and choice.dtype != "float32"  # its own normalisation is as coarse as its dtype
 
     def lengths(self, prompts: Sequence[str]) -> np.ndarray:
         if self.static:
@@ -95,8 +96,11 @@ class _SentenceTransformers:
     @torch.inference_mode()
     def forward(self, batch: Any) -> np.ndarray:
         batch = {key: value.to(self.device) if hasattr(value, "to") else value for key, value in batch.items()}
-        vectors: np.ndarray = self.model(batch)["sentence_embedding"].float().cpu().numpy()
-        return vectors
+        vectors = self.model(batch)["sentence_embedding"].float()
+        if self.again:
+            vectors = torch.nn.functional.normalize(vectors, dim=1)
+        array: np.ndarray = vectors.cpu().numpy()
+        return array
 
 
 class _Transformers:

@@ -107,8 +107,8 @@ class _Shards:
         tokens = (
             (group, encoder.tokenize([prompts[i] for i in group], [starts[i] for i in group])) for group in groups
         )
-        workers = cores() if self.device == "cpu" and encoder.threads else 1
-        for group, part in _side_by_side(encoder.forward, tokens, workers):
+        many = self.device == "cpu" and encoder.threads
+        for group, part in _side_by_side(encoder.forward, tokens, cores() if many else 1, alone=not many):
             if part.ndim != 2 or len(part) != len(group):
                 raise JobError(f"llm '{self.choice.label}' gave an array of shape {part.shape} for {len(group)} texts")
             if not np.isfinite(part).all():
@@ -124,14 +124,16 @@ class _Shards:
 
 
 def _side_by_side(
-    forward: Callable[[Any], np.ndarray], batches: Iterator[tuple[np.ndarray, Any]], workers: int
+    forward: Callable[[Any], np.ndarray], batches: Iterator[tuple[np.ndarray, Any]], workers: int, alone: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(positions, vectors) of every batch, in order; a few batches are tokenised ahead while others are computed."""
+    """(positions, vectors) of every batch, in order; a few batches are tokenised ahead while others are computed.
+
+    alone: the one worker may use all of torch's threads; else each uses one.
+    """
     import torch
 
-    with ThreadPoolExecutor(
-        workers, initializer=torch.set_num_threads, initargs=(1 if workers > 1 else torch.get_num_threads(),)
-    ) as pool:
+    threads = torch.get_num_threads() if alone else 1
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         ahead: deque[tuple[np.ndarray, Future[np.ndarray]]] = deque()
         try:
             for group, batch in batches:
