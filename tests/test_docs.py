@@ -34,9 +34,10 @@ def test_the_llm_examples_register_and_the_one_that_is_code_embeds(tmp_path, sta
     code, out, err = stage_bench("show", "llm", "my-embedder", "--plugin", tmp_path / "hub.py")
     assert code == 0, err
     assert "my-org/my-embedder" in out
-    (tmp_path / "words.py").write_text(code_block)
-    code, out, err = stage_bench("check", "llm", "word-count", "--plugin", tmp_path / "words.py")
-    assert "ok    shape (4, 2), float32" in out, out + err
+    (tmp_path / "letters.py").write_text(code_block)
+    code, out, err = stage_bench("check", "llm", "letters", "--plugin", tmp_path / "letters.py")
+    assert (code, "FAIL" in out) == (0, False), out + err
+    assert "ok    shape (4, 26), float32" in out
 
 
 def test_the_dataset_example_loads(tmp_path, stage_bench):

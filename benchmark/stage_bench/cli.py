@@ -59,6 +59,7 @@ def run(
     from stage_bench.execution import running
 
     console, folders = _start(data, results, reports, device, plugin)
+    running.check_folders(folders)
     plan = running.make_plan(suite, folders, lambda line: _note(console, line))
     for line in plan.left_out:
         _say(console, line)
@@ -149,6 +150,9 @@ def report(
     from stage_bench.execution import running
 
     console, folders = _start(data, results, reports, "auto", plugin)
+    if not results.is_dir():
+        raise StageBenchError(f"--results {results}: there is no such folder")
+    running.check_folders(folders)
     made = running.make_plan(suite, folders)
     counts = _report(made, folders, console, as_json)
     raise typer.Exit(1 if counts["failed"] else 0)
@@ -184,6 +188,7 @@ def list_(
 
     _load_plugins(plugin)
     kinds = [*registry.KINDS, "suites"]
+    kind = KINDS.get(kind, kind) if kind else None
     if kind is not None and kind not in kinds:
         raise StageBenchError(registry.unknown("kind", kind, kinds))
     found = {name: _entries(name) for name in ([kind] if kind else kinds)}
@@ -231,7 +236,7 @@ def check(
     _load_plugins(plugin)
     _check_device(device)
     passed = True
-    for line in checking.check(_kind(kind), name, _data(data), device):
+    for line in checking.guarded(checking.check(_kind(kind), name, _data(data), device)):
         print(f"{'ok  ' if line.passed else 'FAIL'}  {line.what}")
         passed = passed and line.passed
     raise typer.Exit(0 if passed else 1)
@@ -361,6 +366,8 @@ def _report(plan: Any, folders: Folders, console: Console, as_json: bool) -> dic
     counts = reporting.counts(plan, store)
     if not counts["done"] and not counts["failed"]:
         _say(console, "no run is there yet, so there is no leaderboard")
+        if as_json:
+            print(json.dumps({"counts": counts, "files": [], "leaderboard": []}, indent=1))
         return counts
     board, paths = reporting.write(plan, store, folders.reports)
     if as_json:

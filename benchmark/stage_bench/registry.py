@@ -98,8 +98,9 @@ def _register(kind: str, target_field: str, fields: dict[str, Any]) -> Any:
             fields[target_field] = target
         try:
             spec = spec_class(**fields)
-        except TypeError as error:
-            raise StageBenchError(f"register_{kind.removesuffix('s')}: {error}") from error
+        except TypeError as error:  # a field that is missing or unknown
+            problem = str(error).replace(f"{spec_class.__name__}.__init__() ", "")
+            raise StageBenchError(f"register_{kind.removesuffix('s')}: {problem} (docs/{kind}.md)") from error
         if spec.name in specs(kind):
             raise StageBenchError(f"{kind.removesuffix('s')} '{spec.name}' is registered already; take another name")
         _registered[kind][spec.name] = spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from stage_bench.llms.prompts import VARIANTS
 _COLUMN = re.compile(r"\{([A-Za-z_]\w*)\}")
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _PROTOCOLS = "random-60-20-20 (any three percentages), column, file"
+_KEYS = ("name", "text", "label_names", "directed", "splits", "instructions", "num_nodes")
 _CARD_KEYS = ("origin", "licence", "license", "homepage", "citation")
 
 
@@ -54,6 +56,10 @@ def load(
     rows = list(_rows(nodes_path))
     if not rows:
         raise StageBenchError(f"{nodes_path}: holds no nodes")
+    for key in card.value:
+        near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.85)
+        if near and key not in _KEYS:  # other keys are free, but this one was hardly meant to be
+            raise card.error([key], f"unknown key '{key}'; did you mean '{near[0]}'?", key=True)
     expected = card.value.get("num_nodes")
     if expected is not None and expected != len(rows):
         raise card.error(["num_nodes"], f"num_nodes is {expected}, but {nodes_path.name} holds {len(rows)} nodes")

@@ -111,5 +111,6 @@ def clean_edges(edges: np.ndarray, num_nodes: int, directed: bool) -> tuple[np.n
     }
     if not directed:
         src, dst = keys // num_nodes, keys % num_nodes
+        done["reciprocal_pairs"] = int(np.isin(dst * num_nodes + src, keys).sum()) // 2
         keys = np.unique(np.concatenate([keys, dst * num_nodes + src]))
     return np.stack([keys // num_nodes, keys % num_nodes]), done

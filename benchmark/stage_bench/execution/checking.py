@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,18 @@ _TEXTS = [
 class Line:
     what: str
     passed: bool = True
+
+
+def guarded(lines: Iterator[Line]) -> Iterator[Line]:
+    """The same lines; what the thing under test raises becomes a failed one that says where."""
+    try:
+        yield from lines
+    except StageBenchError:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(str(error).split())
+        yield Line(f"{type(error).__name__}: {reason} ({Path(where.filename).name}:{where.lineno})", False)
 
 
 def check(kind: str, name: str, data: Path, device: str) -> Iterator[Line]:
@@ -71,7 +84,7 @@ def _llm(name: str, device: str) -> Iterator[Line]:
         f"a text alone and in a batch differ by {apart:.1e} at most",
         apart < (1e-4 if spec.dtype == "float32" else 2e-2),
     )
-    lengths = np.linalg.norm(together, axis=1)
+    lengths = np.linalg.norm(together[[bool(text) for text in _TEXTS]], axis=1)  # an empty text may be all zeros
     if spec.normalize:
         yield Line(
             f"vectors have length 1 ({lengths.min():.4f} to {lengths.max():.4f})",
@@ -104,6 +117,12 @@ def _backbone(name: str) -> Iterator[Line]:
         f"prepare_options are options ({', '.join(module.prepare_options) or 'none'})",
         set(module.prepare_options) <= set(model.model_fields),
     )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        shape = tuple(module(inputs.shape[1], 3, options).eval()(prepared, inputs).shape)
+    yield Line(f"logits have shape {shape}; [num_nodes, num_classes] is (40, 3)", shape == (40, 3))
+    if shape != (40, 3):
+        return
     nodes = np.arange(40)
     task = loop.task(prepared, inputs, labels, nodes[:24], nodes[24:], 3)
     training = TrainingOptions(epochs=30, patience=30, lr=0.01)
@@ -146,13 +165,19 @@ def _dataset(name: str, data: Path) -> Iterator[Line]:
     yield Line(f"read: {graph.num_nodes} nodes, {graph.num_edges} directed edges, {graph.num_classes} classes")
     split = graph.split(graph.default_split, 0)
     yield Line(f"split {graph.default_split}: {' / '.join(str(size) for size in split.sizes)}")
-    absent = set(graph.labels[split.test]) - set(graph.labels[split.train])
-    yield Line(f"{len(absent)} classes of the test part are not in the training part", not absent)
+    absent = {graph.label_names[label] for label in set(graph.labels[split.test]) - set(graph.labels[split.train])}
+    what = f"the test part has classes that the training part lacks: {', '.join(sorted(absent))}"
+    yield Line(what if absent else "every class of the test part is in the training part")
+    if graph.num_edges == 0:
+        yield Line("there are no edges", False)
     if graph.texts is None:
         yield Line("no texts: only features that need none can be used")
         return
     accuracy, chance = _text_signal(graph.texts, graph.labels, split)
-    what = f"TF-IDF and logistic regression: {accuracy:.3f} (most frequent class: {chance:.3f})"
+    what = (
+        f"TF-IDF and logistic regression: {accuracy:.3f} of {len(split.test)} test nodes (their most frequent class: "
+        f"{chance:.3f})"
+    )
     yield Line(
         what if accuracy > chance + 0.05 else f"{what}; are the texts shuffled over the nodes?",
         accuracy > chance + 0.05,

@@ -34,7 +34,7 @@ def dataset(name: str, data: Path) -> TextGraph:
     """A registered dataset, or a folder in the folder format."""
     from stage_bench.datasets import folder
 
-    if name not in registry.specs("datasets") and (Path(name) / "dataset.yaml").is_file():
+    if name not in registry.specs("datasets") and Path(name).is_dir():
         return folder.load(Path(name))
     spec = registry.get("datasets", name)
     graph: TextGraph = registry.resolve(spec.loader)(spec, data)

@@ -11,20 +11,29 @@ from stage_bench.runs.clock import PHASES
 from stage_bench.runs.record import RunRecord
 from stage_bench.runs.store import Store
 from stage_bench.suite.folders import folder
-from stage_bench.suite.planning import Plan, RunJob
+from stage_bench.suite.planning import EnsembleJob, Plan, RunJob
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def rows(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    """One row of runs.csv for each run of the plan that was tried. Names are the plan's: a run may serve two suites."""
+    """One row of runs.csv for each run of the plan. Names are the plan's: a run may serve two suites."""
+    labels = {job.id: job.backbone for job in plan.runs}
     found = []
     for job in plan.runs:
         record = store.get(job.id)
-        if record is not None:
-            found.append(_row(job, record))
+        row = _row(job, record) if record is not None else _missing(job)
+        if isinstance(job, EnsembleJob):
+            row["note"] = f"{job.combine} of {', '.join(labels[member] for member in job.members)}"
+        found.append(row)
     return found
+
+
+def _missing(job: RunJob) -> dict[str, Any]:
+    """The row of a run that is planned and not there yet."""
+    names = ("id", "dataset", "split", "features", "llm", "instruction", "backbone", "kind", "split_seed", "init_seed")
+    return {"status": "missing", **{name: getattr(job, name) for name in names}}
 
 
 def _row(job: RunJob, record: RunRecord) -> dict[str, Any]:
@@ -70,20 +79,56 @@ def write(plan: Plan, store: Store, reports: Path) -> tuple[pd.DataFrame, list[P
     runs = pd.DataFrame(rows(plan, store), columns=list(RUN_COLUMNS))
     numbers = folder("baselines") / "published"
     names = {spec.hub_id: name for name, spec in registry.specs("llms").items() if spec.hub_id}
+    compared, notes = _comparable(plan, published.load(suite.compare, numbers, names) if suite.compare else None)
     paths = writing.write(
         reports / suite.name,
         suite.name,
         runs,
-        published.load(suite.compare, numbers, names) if suite.compare else None,
-        left_out=[*plan.left_out, *_unfinished(plan, runs)],
+        compared,
+        configuration=_configuration(plan),
+        left_out=[*plan.left_out, *notes],
         published_times=published.times(numbers) if suite.compare else None,
     )
     return boards.read(reports / suite.name / "leaderboard.csv"), paths
 
 
-def _unfinished(plan: Plan, runs: pd.DataFrame) -> list[str]:
-    missing = len(plan.runs) - len(runs)
-    return [f"{missing} of {len(plan.runs)} runs are not there yet; rows show those that are"] if missing else []
+def _comparable(plan: Plan, numbers: pd.DataFrame | None) -> tuple[pd.DataFrame | None, list[str]]:
+    """The published rows that are about the plan's graphs, and a line for each dataset that has none."""
+    if numbers is None:
+        return None, []
+    notes = []
+    for name, graph in plan.graphs.items():
+        spec = registry.specs("datasets").get(name)
+        if spec is not None and spec.nodes not in (None, graph.num_nodes):
+            numbers = numbers[numbers["dataset"] != name]
+            notes.append(
+                f"{name} has {graph.num_nodes} nodes here, {spec.nodes} where numbers were published: none are shown"
+            )
+        elif not (numbers["dataset"] == name).any():
+            notes.append(f"{', '.join(plan.choices.suite.compare)} published nothing on {name}")
+    return numbers, notes
+
+
+def _configuration(plan: Plan) -> list[str]:
+    """What holds for every row: data, hyperparameters, seeds."""
+    suite = plan.choices.suite
+    lines = []
+    for name, graph in plan.graphs.items():
+        protocol = next(job.split for job in plan.runs if job.dataset == name)
+        sizes = graph.split(protocol, plan.choices.seeds[0][0]).sizes
+        lines.append(
+            f"{name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} directed edges, {graph.num_classes} classes; "
+            f"train / val / test: {' / '.join(f'{size:,}' for size in sizes)}"
+        )
+    training = ", ".join(f"{key}={value}" for key, value in suite.training.items())
+    lines.append(
+        f"hyperparameters: recipe {suite.recipe}" + (f", but {training} for every backbone" if training else "")
+    )
+    if suite.tuning is not None:
+        lines.append(f"every backbone is tuned: {suite.tuning.trials} trials a study on validation accuracy")
+    pairs = [str(split) if split == init else f"{split}/{init}" for split, init in plan.choices.seeds]
+    lines.append(f"seeds (split/initialisation where they differ): {', '.join(pairs)}")
+    return lines
 
 
 def counts(plan: Plan, store: Store) -> dict[str, int]:

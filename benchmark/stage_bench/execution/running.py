@@ -66,7 +66,7 @@ def carry_out(
     """
     if not jobs:
         return []
-    _check_writable(folders.results)
+    _check_writable(folders.results, "--results")
     console.print("loading torch and dgl ...", style="dim")
     # Imported here because they take seconds, which a run with nothing to do should not.
     from stage_bench.execution import devices
@@ -91,13 +91,23 @@ def carry_out(
     return executor.failed
 
 
-def _check_writable(results: Path) -> None:
+def check_folders(folders: Folders) -> None:
+    """Before anything is done: can what will be made be written?
+
+    Raises:
+        StageBenchError: a folder, or where it would be made, cannot be written.
+    """
+    for path, option in ((folders.results, "--results"), (folders.reports, "--reports")):
+        above = next(place for place in (path, *path.absolute().parents) if place.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise StageBenchError(f"{path} cannot be written ({above} is in the way); choose another {option}")
+
+
+def _check_writable(path: Path, option: str) -> None:
     try:
-        results.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StageBenchError(f"the results folder {results} cannot be made: {error}") from None
-    if not os.access(results, os.W_OK):
-        raise StageBenchError(f"the results folder {results} cannot be written; choose another with --results")
+        raise StageBenchError(f"{path} cannot be made: {error}; choose another {option}") from None
 
 
 def _write_provenance(path: Path, plan: Plan, hardware: str) -> None:

@@ -35,7 +35,7 @@ def build(runs: pd.DataFrame, published: pd.DataFrame, source: str) -> pd.DataFr
     `infer_seconds` are means per run; `embed_seconds`, `diffuse_seconds` and `tune_seconds` count what a row
     needs once: each distinct embedding, diffusion or study once, however many runs used it; `total_seconds` =
     embed + diffuse + tune + n_runs x (train + infer), where a missing part adds nothing, and is empty where
-    `train_seconds` is. A row with failed runs is `partial` and has no rank; one without a finished run is
+    `train_seconds` is. A row with failed or missing runs is `partial` and has no rank; one without a finished run is
     `failed`. `source` says in every reproduced row where it comes from. Of `published` only rows on a
     (dataset, split) of the runs are shown.
 
@@ -49,6 +49,8 @@ def build(runs: pd.DataFrame, published: pd.DataFrame, source: str) -> pd.DataFr
     groups: dict[tuple[str, ...], list[Row]] = {}
     for run in rows:
         groups.setdefault(tuple(run[column] for column in KEY), []).append(run)
+    # A row of which nothing was run yet is not a row.
+    groups = {key: group for key, group in groups.items() if any(run["status"] != "missing" for run in group)}
     summaries = [_summary(key, group, alone, source) for key, group in groups.items()]
     finished = [[run for run in group if run["status"] == "ok"] for group in groups.values()]
     _add_intervals(summaries, finished)
@@ -102,7 +104,8 @@ def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapp
     row: Row = dict.fromkeys(COLUMNS)
     row.update(zip(KEY, key, strict=True))
     row.update(origin="reproduced", source=source, n_runs=len(done))
-    row["status"] = "ok" if not failed else "partial" if done else "failed"
+    missing = len(runs) - len(done) - len(failed)
+    row["status"] = "ok" if len(done) == len(runs) else "partial" if done else "failed"
     row["test_accuracy"] = statistics.mean([run["test_accuracy"] for run in done])
     row["test_std"] = statistics.std([run["test_accuracy"] for run in done])
     row["val_accuracy"] = statistics.mean([run["val_accuracy"] for run in done])
@@ -117,6 +120,8 @@ def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapp
         row[column] = max(_values(done, column), default=None)
     row["hardware"] = "; ".join(sorted({run["hardware"] for run in (done or runs)} - {None, ""}))
     notes = [] if not failed else [f"{len(failed)} of {len(runs)} runs failed: {_reason(failed[0])}"]
+    if missing:
+        notes.append(f"{missing} of {len(runs)} runs are not there yet")
     row["note"] = "; ".join(dict.fromkeys([*notes, *(run["note"] for run in runs if run["note"])]))
     return row
 

@@ -44,7 +44,7 @@ SECONDS = ("load_seconds", "embed_seconds", "diffuse_seconds", "tune_seconds", "
 _INTEGERS = ("split_seed", "init_seed", "best_epoch", "epochs", "parameters")
 _REALS = (*ACCURACIES, *SECONDS, "peak_memory_mb")
 _NEVER_NEGATIVE = (*SECONDS, "peak_memory_mb", "parameters")
-_STATUSES = ("ok", "failed")
+_STATUSES = ("ok", "failed", "missing")  # missing: planned, not run yet
 _KINDS = ("train", "ensemble")
 
 

@@ -40,15 +40,18 @@ LEGEND = f"""\
   rows together, else for each row alone. A row of one run has a rank but no interval, and enters the resamples of the
   others with its one accuracy.
 * **Test accuracy** is the mean over n finished runs ± the standard deviation over runs (ddof 1). The 95 % interval is
-  a percentile bootstrap of that mean with {RESAMPLES:,} resamples. One run has neither. **Bold** is the best
-  reproduced row.
+  a percentile bootstrap of that mean with {RESAMPLES:,} resamples. One run has neither. With few runs the
+  interval is little more than their range, and covers less than it says. **Bold** is the best reproduced row.
 * Models and epochs are selected on **validation accuracy** (mean over runs).
 * **Train s/run** is the mean per run. **Total s** = embed + diffuse + tune + n × (train + infer), where train and infer
   are means per run and embedding, diffusion and tuning count once for a row: each distinct embedding, diffusion or
   study once, whatever number of runs or ensemble members used it. A part that was not measured adds nothing.
   Every part is in leaderboard.csv.
-* **Memory** is the highest peak of a run in MB; **parameters** are those trained.
-* *partial*: some runs failed; the row has a mean over the others and no rank. *failed*: no run finished.
+  An ensemble's seconds are those of its members together.
+* **Memory** is the highest peak of a run in MB, on a CPU that of the whole process with its libraries; **parameters**
+  are those trained.
+* *partial*: some runs failed or are not there yet; the row has a mean over the others and no rank. *failed*: no run
+  finished.
 * {MARK} marks **published** numbers: copied from their source, not run here, without rank. Their ± is whatever the
   source took; only a standard deviation with ddof 1 stands where ours stands in leaderboard.csv.
 * An empty cell was not measured. It never means zero."""
@@ -59,6 +62,7 @@ def markdown(
     *,
     suite: str,
     runs_note: str = "",
+    configuration: Sequence[str] = (),
     left_out: Sequence[str] = (),
     published_left_out: int = 0,
     published_times: pd.DataFrame | None = None,
@@ -67,19 +71,21 @@ def markdown(
 ) -> str:
     """leaderboard.md of a board: a section for each (dataset, split), published times, a legend.
 
-    `runs_note` says how many runs there were; `left_out` are sentences on what the suite asks for and the board
-    does not show; `published_left_out` counts published rows on another split; `versions` maps what was used to
-    its version; `plots` maps (dataset, split) to the path of its plot, relative to the page. Text from data is
-    escaped; the same arguments give the same text.
+    `runs_note` says how many runs there were; `configuration` are sentences on how they were made; `left_out` are
+    sentences on what the suite asks for and the board does not show; `published_left_out` counts published rows on
+    another split; `versions` maps what was used to its version; `plots` maps (dataset, split) to the path of its
+    plot, relative to the page. Text from data is escaped; the same arguments give the same text.
     """
     parts = [f"# Leaderboard: {escape(suite)}"]
     if runs_note:
         parts.append(escape(runs_note))
+    if configuration:
+        parts.append("\n".join(f"* {escape(line)}" for line in configuration))
     if published_left_out:
         noun = "row has" if published_left_out == 1 else "rows have"
         left_out = [*left_out, f"{published_left_out} published {noun} one of these datasets but another split."]
     if left_out:
-        parts.append("Not shown:\n\n" + "\n".join(f"* {escape(line)}" for line in left_out))
+        parts.append("To be noted:\n\n" + "\n".join(f"* {escape(line)}" for line in left_out))
     rows = records(board)
     for dataset, split in table_keys(board):
         members = [row for row in rows if (row["dataset"], row["split"]) == (dataset, split)]

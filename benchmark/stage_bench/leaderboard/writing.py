@@ -23,6 +23,7 @@ def write(
     published: pd.DataFrame | None = None,
     *,
     source: str | None = None,
+    configuration: Sequence[str] = (),
     left_out: Sequence[str] = (),
     published_times: pd.DataFrame | None = None,
     versions: Mapping[str, str] | None = None,
@@ -30,7 +31,8 @@ def write(
     """Write the report of `runs` (a frame with RUN_COLUMNS) to `folder`; the paths written, in a fixed order.
 
     `published` holds rows of `published.load`, `published_times` those of `published.times`; `source` is what
-    reproduced rows say about their origin; `left_out` are sentences about what is missing from the board;
+    reproduced rows say about their origin; `configuration` are sentences on how the runs were made; `left_out` about
+    what is missing from the board;
     `versions` maps software to versions, by default what the runs recorded. Each file is replaced as a whole, and
     the same arguments give the same bytes. Without matplotlib there are no plots, and the log says how to get them.
     """
@@ -44,6 +46,7 @@ def write(
         board,
         suite=suite,
         runs_note=_count(runs),
+        configuration=configuration,
         left_out=left_out,
         published_left_out=split_mismatches,
         published_times=published_times,
@@ -65,9 +68,10 @@ def write(
 
 
 def _count(runs: pd.DataFrame) -> str:
-    failed = int((runs["status"] == "failed").sum())
+    failed, missing = (int((runs["status"] == status).sum()) for status in ("failed", "missing"))
     noun = "run" if len(runs) == 1 else "runs"
-    return f"{len(runs)} {noun}: {len(runs) - failed} finished, {failed} failed."
+    absent = f", {missing} not there yet" if missing else ""
+    return f"{len(runs)} {noun}: {len(runs) - failed - missing} finished, {failed} failed{absent}."
 
 
 def _versions(runs: pd.DataFrame) -> dict[str, str]:

@@ -44,7 +44,7 @@ def load(choice: LLMChoice, device: str) -> Encoder:
         JobError: the weights are absent or not usable.
     """
     if choice.spec.encoder:
-        return _Plugin(registry.resolve(choice.spec.encoder)())
+        return _Plugin(registry.resolve(choice.spec.encoder)(), choice.normalize)
     folder = weights.find(choice.spec, choice.path)
     import transformers  # takes seconds: not where the weights are absent
 
@@ -168,8 +168,9 @@ class _Plugin:
 
     threads = False
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, normalize: bool) -> None:
         self.model = model
+        self.normalize = normalize
 
     def lengths(self, prompts: Sequence[str]) -> np.ndarray:
         return np.array([len(prompt) for prompt in prompts], dtype=np.int64)
@@ -178,7 +179,10 @@ class _Plugin:
         return list(prompts)
 
     def forward(self, batch: Any) -> np.ndarray:
-        return np.asarray(self.model.encode(batch), dtype=np.float32)
+        vectors = np.asarray(self.model.encode(batch), dtype=np.float32)
+        if self.normalize and vectors.ndim == 2:
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:

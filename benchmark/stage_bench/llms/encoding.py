@@ -111,6 +111,11 @@ class _Shards:
         for group, part in _side_by_side(encoder.forward, tokens, cores() if many else 1, alone=not many):
             if part.ndim != 2 or len(part) != len(group):
                 raise JobError(f"llm '{self.choice.label}' gave an array of shape {part.shape} for {len(group)} texts")
+            registered = self.choice.spec.dimension
+            if registered is not None and self.choice.path is None and part.shape[1] != registered:
+                raise JobError(
+                    f"llm '{self.choice.label}' gave {part.shape[1]} dimensions, registered are {registered}"
+                )
             if not np.isfinite(part).all():
                 raise JobError(f"llm '{self.choice.label}' gave numbers that are not finite")
             if vectors is None:

@@ -84,7 +84,9 @@ def _in_package(spec: LLMSpec) -> Path | None:
 
 
 def _from_hub(spec: LLMSpec) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import logging, snapshot_download
+
+    logging.set_verbosity_error()  # what goes wrong is said once, at the end
 
     def fetch(local: bool) -> Path:
         return Path(
