@@ -263,7 +263,7 @@ def test_a_wrong_dataset_has_its_own_place(stage_bench, suite: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["ls", "llm"], "unknown kind 'llm'; did you mean 'llms'? (valid: backbones, datasets, "),
+        (["ls", "lms"], "unknown kind 'lms'; did you mean 'llms'? (valid: backbones, datasets, "),
         (["ls", "llms", "--plugin", "absent.py"], "plug-in "),
         (["show", "model", "minilm"], "unknown kind 'model' (valid: "),
         (["show", "llm", "minlm"], "unknown llm 'minlm'; did you mean 'minilm'?"),

@@ -38,7 +38,7 @@ class Hashing:
 @pytest.fixture
 def hashing(own_registry) -> LLMChoice:
     Hashing.seen = []
-    registry.register_llm(name="hashing", dimension=3)(Hashing)
+    registry.register_llm(name="hashing", dimension=3, normalize=False)(Hashing)
     return choice(registry.get("llms", "hashing"))
 
 

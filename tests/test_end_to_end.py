@@ -472,3 +472,10 @@ def test_interrupted_and_killed_and_then_finished(finished, tmp_path):
 def test_predictions_of_nothing_are_an_error(finished):
     with pytest.raises(StageBenchError, match="cannot be read"):
         Store(finished.folder / "results").predictions("0" * 16)
+
+
+def test_a_report_says_how_its_runs_were_made(finished):
+    page = (finished.folder / "reports" / "everything" / "leaderboard.md").read_text()
+    assert "hyperparameters: recipe default, but epochs=" in page
+    assert "seeds (split/initialisation where they differ): 0, 1" in page
+    assert "mean-probability of " in page

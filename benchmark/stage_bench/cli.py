@@ -150,10 +150,10 @@ def report(
     from stage_bench.execution import running
 
     console, folders = _start(data, results, reports, "auto", plugin)
-    if not results.is_dir():
-        raise StageBenchError(f"--results {results}: there is no such folder")
     running.check_folders(folders)
     made = running.make_plan(suite, folders)
+    if not results.is_dir():
+        raise StageBenchError(f"--results {results}: there is no such folder")
     counts = _report(made, folders, console, as_json)
     raise typer.Exit(1 if counts["failed"] else 0)
 

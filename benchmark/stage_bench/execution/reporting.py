@@ -79,34 +79,33 @@ def write(plan: Plan, store: Store, reports: Path) -> tuple[pd.DataFrame, list[P
     runs = pd.DataFrame(rows(plan, store), columns=list(RUN_COLUMNS))
     numbers = folder("baselines") / "published"
     names = {spec.hub_id: name for name, spec in registry.specs("llms").items() if spec.hub_id}
-    compared, notes = _comparable(plan, published.load(suite.compare, numbers, names) if suite.compare else None)
+    compared = published.load(suite.compare, numbers, names) if suite.compare else None
     paths = writing.write(
         reports / suite.name,
         suite.name,
         runs,
         compared,
         configuration=_configuration(plan),
-        left_out=[*plan.left_out, *notes],
+        left_out=[*plan.left_out, *_comparable(plan, compared)],
         published_times=published.times(numbers) if suite.compare else None,
     )
     return boards.read(reports / suite.name / "leaderboard.csv"), paths
 
 
-def _comparable(plan: Plan, numbers: pd.DataFrame | None) -> tuple[pd.DataFrame | None, list[str]]:
-    """The published rows that are about the plan's graphs, and a line for each dataset that has none."""
+def _comparable(plan: Plan, numbers: pd.DataFrame | None) -> list[str]:
+    """A line for each dataset on which nothing was published, or whose graph is another than the published one."""
     if numbers is None:
-        return None, []
+        return []
     notes = []
     for name, graph in plan.graphs.items():
         spec = registry.specs("datasets").get(name)
         if spec is not None and spec.nodes not in (None, graph.num_nodes):
-            numbers = numbers[numbers["dataset"] != name]
             notes.append(
-                f"{name} has {graph.num_nodes} nodes here, {spec.nodes} where numbers were published: none are shown"
+                f"{name} has {graph.num_nodes:,} nodes here and {spec.nodes:,} where numbers were published: other data"
             )
         elif not (numbers["dataset"] == name).any():
             notes.append(f"{', '.join(plan.choices.suite.compare)} published nothing on {name}")
-    return numbers, notes
+    return notes
 
 
 def _configuration(plan: Plan) -> list[str]:

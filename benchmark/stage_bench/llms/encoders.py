@@ -181,7 +181,8 @@ class _Plugin:
     def forward(self, batch: Any) -> np.ndarray:
         vectors = np.asarray(self.model.encode(batch), dtype=np.float32)
         if self.normalize and vectors.ndim == 2:
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            with np.errstate(invalid="ignore"):  # what is not finite is refused where shards are made
+                vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
 
 
