@@ -219,12 +219,6 @@ def test_two_at_once_share_the_work(cache):
     assert cache.read("id")[:, 0].tolist() == [4.0 * (row // 4) for row in range(40)]
 
 
-def test_remove_forgets(hashing, cache):
-    encoding.embed(text_graph(NODES), hashing, cache, "cpu")
-    cache.remove(only_folder(cache).name)
-    assert not list(cache.root.iterdir())
-
-
 # --- models that misbehave ---
 
 

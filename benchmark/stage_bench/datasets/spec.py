@@ -19,6 +19,5 @@ class DatasetSpec:
     classes: int | None = None
     split: str = "random-60-20-20"
     licence: str = ""
-    has_text: bool = True
     get: str = ""  # what to fetch, and where to put it, when the files are absent
     instructions: dict[str, str] = field(default_factory=dict)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,9 +101,6 @@ class EmbeddingCache:
             }
             files.write_json(folder / "manifest.json", manifest)
         return manifest
-
-    def remove(self, id_: str) -> None:
-        shutil.rmtree(self.root / id_, ignore_errors=True)
 
     def _write_shard(self, id_: str, shard: Shard, vectors: np.ndarray, seconds: float) -> None:
         buffer = io.BytesIO()
