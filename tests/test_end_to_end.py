@@ -479,3 +479,13 @@ def test_a_report_says_how_its_runs_were_made(finished):
     assert "hyperparameters: recipe default, but epochs=" in page
     assert "seeds (split/initialisation where they differ): 0, 1" in page
     assert "mean-probability of " in page
+
+
+def test_report_names_what_is_damaged(finished, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(finished.folder / "results", results)
+    lost = next(path for path in sorted(results.glob("runs/*/predictions.npz")))
+    lost.unlink()
+    done = finished.call("report", "suite.yaml", "--results", results, "--reports", tmp_path / "reports")
+    assert done.stderr.count(f"{lost}: damaged or absent") == 1
+    assert "1 not there yet" in (tmp_path / "reports" / "everything" / "leaderboard.md").read_text()

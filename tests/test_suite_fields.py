@@ -301,7 +301,7 @@ def test_name_and_compare_are_the_reports(plan_of, tmp_path: Path):
                 split_fingerprint="same",
             )  # fmt: skip
             store.put(record, {})
-        board, paths = reporting.write(plan, store, tmp_path / "reports")
+        board, paths = reporting.write(plan, reporting.rows(plan, store), tmp_path / "reports")
         assert {path.relative_to(tmp_path / "reports").parts[0] for path in paths} == {plan.choices.suite.name}
         return Counter(source.partition(" ")[0] for source in board["source"][board["origin"] == "published"])
 

@@ -276,9 +276,6 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         code = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except Exception as error:
         show = getattr(error, "show", None)  # click's usage errors know how to print themselves
         if show is None:
@@ -362,14 +359,14 @@ def _report(plan: Any, folders: Folders, console: Console, as_json: bool) -> dic
     from stage_bench.execution import reporting
     from stage_bench.runs.store import Store
 
-    store = Store(folders.results)
-    counts = reporting.counts(plan, store)
+    rows = reporting.rows(plan, Store(folders.results, lambda line: _say(console, line)))
+    counts = reporting.counts(rows)
     if not counts["done"] and not counts["failed"]:
         _say(console, "no run is there yet, so there is no leaderboard")
         if as_json:
             print(json.dumps({"counts": counts, "files": [], "leaderboard": []}, indent=1))
         return counts
-    board, paths = reporting.write(plan, store, folders.reports)
+    board, paths = reporting.write(plan, rows, folders.reports)
     if as_json:
         rows = json.loads(board.to_json(orient="records"))
         print(json.dumps({"counts": counts, "files": [str(path) for path in paths], "leaderboard": rows}, indent=1))

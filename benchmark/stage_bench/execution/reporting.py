@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,8 +68,8 @@ def _row(job: RunJob, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def write(plan: Plan, store: Store, reports: Path) -> tuple[pd.DataFrame, list[Path]]:
-    """Write `<reports>/<suite>/`; the board, and the paths of what was written."""
+def write(plan: Plan, rows: Sequence[dict[str, Any]], reports: Path) -> tuple[pd.DataFrame, list[Path]]:
+    """Write `<reports>/<suite>/` from what `rows` gave; the board, and the paths of what was written."""
     import pandas as pd
 
     from stage_bench.leaderboard import board as boards
@@ -76,7 +77,7 @@ def write(plan: Plan, store: Store, reports: Path) -> tuple[pd.DataFrame, list[P
     from stage_bench.leaderboard.rows import RUN_COLUMNS
 
     suite = plan.choices.suite
-    runs = pd.DataFrame(rows(plan, store), columns=list(RUN_COLUMNS))
+    runs = pd.DataFrame(list(rows), columns=list(RUN_COLUMNS))
     numbers = folder("baselines") / "published"
     names = {spec.hub_id: name for name, spec in registry.specs("llms").items() if spec.hub_id}
     compared = published.load(suite.compare, numbers, names) if suite.compare else None
@@ -130,11 +131,7 @@ def _configuration(plan: Plan) -> list[str]:
     return lines
 
 
-def counts(plan: Plan, store: Store) -> dict[str, int]:
+def counts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     """How many runs are done, failed and missing."""
-    records: Sequence[RunRecord | None] = [store.get(job.id) for job in plan.runs]
-    return {
-        "done": sum(record is not None and record.status == "ok" for record in records),
-        "failed": sum(record is not None and record.status == "failed" for record in records),
-        "missing": sum(record is None for record in records),
-    }
+    found = Counter(row["status"] for row in rows)
+    return {"done": found["ok"], "failed": found["failed"], "missing": found["missing"]}
