@@ -231,12 +231,13 @@ def check(
     plugin: Plugins = None,
 ) -> None:
     """Try one entry out: is it wired right?"""
+    from stage_bench.checks import guarded
     from stage_bench.execution import checking
 
     _load_plugins(plugin)
     _check_device(device)
     passed = True
-    for line in checking.guarded(checking.check(_kind(kind), name, _data(data), device)):
+    for line in guarded(checking.check(_kind(kind), name, _data(data), device)):
         print(f"{'ok  ' if line.passed else 'FAIL'}  {line.what}")
         passed = passed and line.passed
     raise typer.Exit(0 if passed else 1)

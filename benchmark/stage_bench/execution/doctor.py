@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stage_bench import registry
+from stage_bench.checks import Line
 from stage_bench.errors import StageBenchError
-from stage_bench.execution.checking import Line
 from stage_bench.runs import provenance
 
 
