@@ -13,7 +13,7 @@ import tiny
 from stage_bench import fingerprint, registry
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.llms import encoders, weights
-from stage_bench.llms.encoders import pool
+from stage_bench.llms.pooling import pool
 from stage_bench.llms.spec import LLMSpec
 from tiny import choice
 

@@ -27,7 +27,14 @@ def check(name: str, device: str) -> Iterator[Line]:
     if spec.needs:
         raise StageBenchError(f"llm '{name}' needs {spec.needs}")
     choice = LLMChoice(
-        spec, name, "none", spec.pooling, spec.max_length, spec.dtype, spec.normalize, None, spec.remote_code
+        spec=spec,
+        label=name,
+        instruction="none",
+        pooling=spec.pooling,
+        max_length=spec.max_length,
+        dtype=spec.dtype,
+        normalize=spec.normalize,
+        trust_remote_code=spec.remote_code,
     )
     if spec.remote_code:
         raise StageBenchError(

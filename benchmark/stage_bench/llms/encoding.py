@@ -107,8 +107,8 @@ class _Shards:
         tokens = (
             (group, encoder.tokenize([prompts[i] for i in group], [starts[i] for i in group])) for group in groups
         )
-        many = self.device == "cpu" and encoder.threads
-        for group, part in _side_by_side(encoder.forward, tokens, cores() if many else 1, alone=not many):
+        workers = encoder.threads or (cores() if self.device == "cpu" else 1)
+        for group, part in _side_by_side(encoder.forward, tokens, workers, alone=workers == 1):
             if part.ndim != 2 or len(part) != len(group):
                 raise JobError(f"llm '{self.choice.label}' gave an array of shape {part.shape} for {len(group)} texts")
             registered = self.choice.spec.dimension

@@ -1,18 +1,21 @@
 """What the registry knows of an embedding model before its weights are loaded."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 
 POOLINGS = ("mean", "mean-text", "last-token", "cls")
 DTYPES = ("float32", "bfloat16", "float16")
+LOADERS = ("transformers", "sentence-transformers", "llm2vec", "nv-embed", "endpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LLMSpec:
     """One embedding model: facts only; a field is left empty rather than guessed.
 
-    `prompt` is the template with `{instruction}` and `{text}`, `"{text}"` where the model takes no instruction. With
-    `instruction: none` the text alone is sent. `encoder` is empty for the built-in loaders, which read `hub_id`;
+    `prompt` is the template with `{instruction}` and `{text}`, `"{text}"` where the model takes no instruction;
+    `plain_prompt` is the one for `instruction: none`. `encoder` is empty for the built-in loaders, which read `hub_id`;
     a plug-in puts a class there that encodes by itself: `encode(texts) -> float32 [len(texts), dimension]`.
     """
 
@@ -20,21 +23,26 @@ class LLMSpec:
     summary: str = ""
     hub_id: str = ""
     revision: str = ""
-    loader: str = "transformers"  # or "sentence-transformers"
+    base: tuple[str, str] = ("", "")  # hub id and revision of what an adapter is put on
+    loader: str = "transformers"  # one of LOADERS
     encoder: object = ""
     dimension: int | None = None
+    matryoshka: bool = False  # trained so that its first dimensions are an embedding too
     parameters: int | None = None
     pooling: str = "mean"
     normalize: bool = True
     prompt: str = "{text}"
-    max_length: int = 512  # tokens
+    plain_prompt: str = "{text}"
+    max_length: int | None = 512  # tokens; None: what the model or its server takes
     dtype: str = "float32"
     licence: str = ""
     released: str = ""  # YYYY-MM
+    trained_on: str = ""  # what is known of the benchmark's texts in its training data, and from where
     remote_code: bool = False  # the repository's own code must run; only if the suite says so
     weights_package: str = ""  # a registry package that holds the weights, found without running its code
     weights_extra: str = ""  # pip extra that installs it
     weights_sha256: str = ""  # of model.safetensors in it
+    price: float | None = None  # US dollars for a million tokens at the vendor's endpoint
     version: int = 1  # raise when the same options would give other embeddings
     needs: str = ""  # what to get before it can be used; empty: ready
 
@@ -44,10 +52,27 @@ class LLMSpec:
 
 
 @dataclass(frozen=True)
+class Reduction:
+    """Fewer dimensions, made from an embedding: `truncate` (Matryoshka), `pca` or `svd`."""
+
+    kind: str
+    dimensions: int
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server that speaks OpenAI's embeddings protocol. The key comes from the environment, never from here."""
+
+    url: str  # the base, such as http://localhost:8000/v1
+    model: str  # as the server calls it
+
+
+@dataclass(frozen=True, kw_only=True)
 class LLMChoice:
     """An LLM as a suite wants it, every option settled.
 
-    `label` is what the leaderboard shows; `instruction` is a variant, `none`, or the instruction itself.
+    `label` is what the leaderboard shows; `instruction` is a variant, `none`, or the instruction itself. `batch_tokens`
+    and `device` change how fast embeddings come, not what they are.
     """
 
     spec: LLMSpec
@@ -57,5 +82,10 @@ class LLMChoice:
     max_length: int | None
     dtype: str
     normalize: bool
-    path: Path | None
-    trust_remote_code: bool
+    path: Path | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    reduction: Reduction | None = None
+    endpoint: Endpoint | None = None
+    batch_tokens: int | None = None
+    device: str | None = None

@@ -21,7 +21,7 @@ def patterns(spec: LLMSpec) -> list[str]:
     return [*_PATTERNS, "*.py"] if spec.remote_code else _PATTERNS
 
 
-def find(spec: LLMSpec, path: Path | None = None) -> Path:
+def find(spec: LLMSpec, path: Path | None = None, allow_pickle: bool = False) -> Path:
     """The folder that holds the model's config.json and safetensors.
 
     Raises:

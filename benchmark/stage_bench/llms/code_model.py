@@ -1,0 +1,34 @@
+"""A model that a plug-in brings as code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+class CodeModel:
+    """A registered class with `encode(texts) -> float32 [len(texts), dimension]`."""
+
+    threads: int | None = 1
+
+    def __init__(self, model: Any, normalize: bool) -> None:
+        self.model = model
+        self.normalize = normalize
+
+    def lengths(self, prompts: Sequence[str]) -> np.ndarray:
+        return np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+
+    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Any:
+        return list(prompts)
+
+    def forward(self, batch: Any) -> np.ndarray:
+        vectors = np.asarray(self.model.encode(batch), dtype=np.float32)
+        if self.normalize and vectors.ndim == 2:
+            with np.errstate(invalid="ignore"):  # what is not finite is refused where shards are made
+                vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
+
+    def spent(self) -> dict[str, float]:
+        return {}
