@@ -1,7 +1,10 @@
 """The embedding cache: resumed, damaged, shared and unfinished embeddings; what an embedding's identity is made of."""
 
 import dataclasses
+import errno
 import json
+import mmap
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +22,7 @@ from stage_bench.features.spec import FeatureChoice
 from stage_bench.llms import encoding
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.llms.encoding import batches
-from stage_bench.llms.spec import LLMChoice, LLMSpec
+from stage_bench.llms.spec import Endpoint, LLMChoice, LLMSpec, Reduction
 from tiny import choice, text_graph
 
 NODES, SHARD = 50, 16
@@ -54,8 +57,13 @@ def bert(tmp_path_factory) -> Path:
     return tiny.save_bert(tmp_path_factory.mktemp("bert"), list(words))
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix == ".npy"}
+def vectors_of(folder: Path) -> bytes:
+    return (folder / "vectors.npy").read_bytes()
+
+
+def notes_of(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Content and time of every finished shard's note."""
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted((folder / "shards").iterdir())}
 
 
 def only_folder(cache: EmbeddingCache) -> Path:
@@ -75,7 +83,7 @@ def test_every_node_has_its_texts_vector(hashing, cache):
     assert sorted(Hashing.seen) == sorted(graph.texts)
     assert (manifest["rows"], manifest["dimension"]) == (NODES, 3)
     assert manifest["seconds"] >= 0
-    assert len(files_of(only_folder(cache))) == 4  # 16 + 16 + 16 + 2
+    assert len(notes_of(only_folder(cache))) == 4  # 16 + 16 + 16 + 2
 
 
 def test_a_second_call_computes_nothing(hashing, cache):
@@ -118,17 +126,17 @@ def test_resumed_after_an_interruption(bert, cache, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         encoding.embed(graph, model, cache, "cpu", interrupt)
     folder = only_folder(cache)
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("shard-*")}
-    assert sorted(path.name for path in before if path.suffix == ".npy") == ["shard-00000.npy", "shard-00001.npy"]
+    before = notes_of(folder)
+    assert list(before) == ["00000.json", "00001.json"]
     assert cache.read(folder.name) is None, "unfinished"
     assert cache.manifest(folder.name) is None
 
     steps = []
     resumed, _ = encoding.embed(graph, model, cache, "cpu", lambda done, total: steps.append(done))
     assert min(steps) > 2 * SHARD, "only the missing shards were computed"
-    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
+    assert {name: note for name, note in notes_of(folder).items() if name in before} == before
     assert np.array_equal(resumed, expected)
-    assert files_of(folder) == files_of(only_folder(undisturbed))
+    assert vectors_of(folder) == vectors_of(only_folder(undisturbed))
 
 
 def test_the_number_of_threads_changes_no_byte(bert, tmp_path, monkeypatch):
@@ -139,36 +147,49 @@ def test_the_number_of_threads_changes_no_byte(bert, tmp_path, monkeypatch):
         monkeypatch.setattr(encoding, "cores", lambda workers=workers: workers)
         cache = EmbeddingCache(tmp_path / str(workers))
         encoding.embed(graph, model, cache, "cpu")
-        made.append(files_of(only_folder(cache)))
+        made.append(vectors_of(only_folder(cache)))
     assert made[0] == made[1] == made[2]
 
 
-@pytest.mark.parametrize("damage", ["flipped", "absent", "cut off", "no note", "other rows"])
+@pytest.mark.parametrize("damage", ["flipped", "absent", "cut off", "no note", "other rows", "no header"])
 def test_a_damaged_shard_is_found_and_done_again(hashing, cache, damage):
     graph = text_graph(NODES)
     expected, _ = encoding.embed(graph, hashing, cache, "cpu")
-    folder = only_folder(cache)
-    before = files_of(folder)
-    shard = folder / "shard-00001.npy"
+    expected, folder = np.array(expected), only_folder(cache)
+    before = vectors_of(folder)
+    note, other = (folder / "shards" / f"{number:05d}.json" for number in (1, 2))
+    data = bytearray(before)
+    row = SHARD * 3 * 4  # bytes of one shard
+    first = len(data) - NODES * 3 * 4
+    redone = graph.texts[SHARD : 2 * SHARD]
     if damage == "flipped":
-        data = bytearray(shard.read_bytes())
-        data[-1] ^= 1
-        shard.write_bytes(data)
-    elif damage == "absent":
-        shard.unlink()
-    elif damage == "cut off":
-        shard.write_bytes(shard.read_bytes()[:-8])
+        data[first + row] ^= 1
     elif damage == "no note":
-        shard.with_suffix(".json").write_text("{")
-    else:  # sound in itself, but not these rows
-        for ending in (".npy", ".json"):
-            shard.with_suffix(ending).write_bytes((folder / f"shard-00003{ending}").read_bytes())
+        note.write_text("{")
+    elif damage == "other rows":  # sound in themselves, but not these
+        data[first + row : first + 2 * row] = data[first + 2 * row : first + 3 * row]
+        note.write_bytes(other.read_bytes())
+    else:  # the file itself cannot be used: everything is done again
+        redone = graph.texts
+        data = {"absent": bytearray(), "cut off": data[:-8], "no header": data[first:]}[damage]
+    (folder / "vectors.npy").write_bytes(data)
+    if damage == "absent":
+        (folder / "vectors.npy").unlink()
     assert cache.read(folder.name) is None
     Hashing.seen.clear()
     mended, _ = encoding.embed(graph, hashing, cache, "cpu")
     assert np.array_equal(mended, expected)
-    assert sorted(Hashing.seen) == sorted(graph.texts[SHARD : 2 * SHARD])
-    assert files_of(folder) == before
+    assert sorted(Hashing.seen) == sorted(redone)
+    assert vectors_of(folder) == before
+
+
+def test_it_is_mapped_and_a_reader_cannot_change_it(hashing, cache):
+    graph = text_graph(NODES)
+    matrix, _ = encoding.embed(graph, hashing, cache, "cpu")
+    assert isinstance(matrix.base, mmap.mmap) or isinstance(matrix, np.memmap)
+    before = vectors_of(only_folder(cache))
+    matrix[:] = 0
+    assert vectors_of(only_folder(cache)) == before
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema_version": 99}'])
@@ -189,34 +210,96 @@ def test_unknown_is_none(cache):
     assert cache.manifest("0123456789abcdef") is None
 
 
-def test_seconds_add_up_over_an_interruption(cache):
-    def compute(start: int, stop: int) -> tuple[np.ndarray, float]:
-        if start >= limit:
-            raise KeyboardInterrupt
-        return np.zeros((stop - start, 2)), 10.0 + start
+def test_what_was_spent_adds_up_over_an_interruption(cache):
+    def compute(shards):
+        for shard in shards:
+            if shard.start >= limit:
+                raise KeyboardInterrupt
+            spent = {"seconds": 10.0 + shard.start, **({"tokens": 7} if shard.start else {})}
+            yield shard, np.zeros((shard.stop - shard.start, 2)), spent
 
     limit = 8
     with pytest.raises(KeyboardInterrupt):
         cache.write("id", 12, 4, compute, {})
     limit = 12
-    assert cache.write("id", 12, 4, compute, {})["seconds"] == 10 + 14 + 18
+    manifest = cache.write("id", 12, 4, compute, {})
+    assert (manifest["seconds"], manifest["tokens"]) == (10 + 14 + 18, 14)
 
 
-def test_two_at_once_share_the_work(cache):
-    """A second process, here a thread, waits and then finds the shards done."""
-    calls = []
+def test_several_at_once_share_the_work(cache):
+    """Processes, here threads, take a shard each, and wait at the end for those that others have in their hands."""
+    calls, waited = [], []
+    everyone = threading.Barrier(4, timeout=30)
 
-    def compute(start: int, stop: int) -> tuple[np.ndarray, float]:
-        calls.append(start)
-        return np.full((stop - start, 2), start, dtype=np.float32), 0.1
+    def compute(shards):
+        for number, shard in enumerate(shards):
+            if number == 0:
+                everyone.wait()  # all four are at work before one goes on
+            calls.append((threading.get_ident(), shard.start))
+            yield shard, np.full((shard.stop - shard.start, 2), shard.start, dtype=np.float32), {"seconds": 0.1}
 
-    threads = [threading.Thread(target=cache.write, args=("id", 40, 4, compute, {})) for _ in range(4)]
+    threads = [threading.Thread(target=cache.write, args=("id", 40, 4, compute, {}, waited.append)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(calls) == list(range(0, 40, 4))
+    assert sorted(start for _, start in calls) == list(range(0, 40, 4))
+    assert len({thread for thread, _ in calls}) == 4
     assert cache.read("id")[:, 0].tolist() == [4.0 * (row // 4) for row in range(40)]
+    assert {path.name for path in (cache.root / "id" / "locks").iterdir()} <= {"vectors"}
+
+
+def test_a_process_that_holds_a_shard_is_waited_for(cache):
+    started, release = threading.Event(), threading.Event()
+    calls, waited = [], []
+
+    def slow(shards):
+        for shard in shards:
+            started.set()
+            release.wait(30)
+            calls.append("slow")
+            yield shard, np.ones((4, 2)), {"seconds": 1.0}
+
+    def quick(shards):
+        for shard in shards:
+            calls.append("quick")
+            yield shard, np.zeros((4, 2)), {"seconds": 1.0}
+
+    def wait(line: str) -> None:
+        waited.append(line)
+        release.set()
+
+    thread = threading.Thread(target=cache.write, args=("id", 4, 4, slow, {}))
+    thread.start()
+    assert started.wait(30)
+    cache.write("id", 4, 4, quick, {}, wait)
+    thread.join()
+    assert calls == ["slow"]
+    assert len(waited) == 1
+    assert cache.read("id")[0].tolist() == [1, 1]
+
+
+def test_a_full_disk_keeps_what_is_there(cache, monkeypatch):
+    """Simulated where the rows are written; tests/test_disk_full.py fills a real small disk."""
+    real = os.fsync
+    calls = []
+
+    def compute(shards):
+        for shard in shards:
+            yield shard, np.full((4, 2), shard.start), {"seconds": 1.0}
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(JobError, match=r"is full: make room and run again \(1 of 3 parts"):
+        cache.write("id", 12, 4, compute, {})
+    monkeypatch.setattr(os, "fsync", real)
+    cache.write("id", 12, 4, compute, {})
+    assert cache.read("id")[:, 0].tolist() == [0] * 4 + [4] * 4 + [8] * 4
 
 
 # --- models that misbehave ---
@@ -275,9 +358,17 @@ def test_every_option_that_changes_vectors_changes_the_id(bert):
         "dtype": {"dtype": "bfloat16"},
         "normalize": {"normalize": False},
         "path": {"path": bert},
+        "reduction": {"reduction": Reduction("pca", 8)},
+        "endpoint": {"endpoint": Endpoint("http://localhost/v1", "someone/model")},
         "spec": {"spec": dataclasses.replace(spec, revision="abc")},
     }
-    without_effect = {"label": {"label": "renamed"}, "trust_remote_code": {"trust_remote_code": True}}
+    without_effect = {
+        "label": {"label": "renamed"},
+        "trust_remote_code": {"trust_remote_code": True},
+        "allow_pickle": {"allow_pickle": True},
+        "batch_tokens": {"batch_tokens": 64},
+        "device": {"device": "cpu"},
+    }
     assert set(changes) | set(without_effect) == {field.name for field in dataclasses.fields(LLMChoice)}
     ids = {name: id_of(graph, dataclasses.replace(base, **values)) for name, values in changes.items()}
     assert len({*ids.values(), id_of(graph, base)}) == len(changes) + 1
@@ -298,8 +389,7 @@ def test_the_manifest_says_what_it_holds(hashing, cache):
     folder = only_folder(cache)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert folder.name == fingerprint.of_json(manifest["content"]) == manifest["id"]
-    assert (manifest["llm"], manifest["dataset"], manifest["schema_version"]) == ("hashing", "tiny", 1)
-    assert len(manifest["sha256"]) == 4
+    assert (manifest["llm"], manifest["dataset"], manifest["schema_version"]) == ("hashing", "tiny", 2)
 
 
 # --- other features, through the same door ---

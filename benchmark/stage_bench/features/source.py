@@ -54,7 +54,7 @@ def load(
     content = identity(graph, choice)
     id_ = fingerprint.of_json(content)
 
-    def compute(start: int, stop: int) -> tuple[np.ndarray, float]:
+    def make() -> tuple[np.ndarray, float]:
         begin = time.perf_counter()
         options = registry.resolve(spec.options)(**choice.options) if spec.options else None
         matrix = np.asarray(registry.resolve(spec.builder)(graph, options), dtype=np.float32)
@@ -62,11 +62,4 @@ def load(
             raise JobError(f"features '{choice.label}' of shape {matrix.shape} are not one finite row a node")
         return matrix, time.perf_counter() - begin
 
-    matrix = cache.read(id_)
-    if matrix is None:
-        cache.write(id_, graph.num_nodes, graph.num_nodes, compute, {"content": content, "dataset": graph.name})
-        matrix = cache.read(id_)
-    manifest = cache.manifest(id_)
-    if matrix is None or manifest is None:
-        raise JobError(f"the features {id_} could not be read back; is the disk sound?")
-    return matrix, manifest
+    return cache.keep(id_, graph.num_nodes, make, {"content": content, "dataset": graph.name})

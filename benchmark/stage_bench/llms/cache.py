@@ -1,28 +1,34 @@
-"""The embedding cache: shards under a content address, whole or not there, checked when they are read.
+"""The embedding cache: vectors under a content address, checked when they are read, mapped rather than copied.
 
-    <root>/<id>/shard-00000.npy    float32 [rows, dimension]
-    <root>/<id>/shard-00000.json   its sha256, rows and seconds
-    <root>/<id>/manifest.json      written last: all shards are there
+    <root>/<id>/vectors.npy         float32 [rows, dimension], filled in shard by shard, in place
+    <root>/<id>/shards/00000.json   written after its rows are on the disk: their sha256, and what they cost
+    <root>/<id>/manifest.json       written last: all shards are there
 
-Killed at any moment, the next call goes on after the last whole shard. Which texts share a batch depends on the
-texts alone, so a resumed embedding is byte-identical to an undisturbed one.
+A shard without its note was not finished, one whose rows have another sha256 is damaged: both are computed again, and
+nothing else is. Killed at any moment, the next call goes on from there; which texts share a batch depends on the texts
+alone, so the result is byte-identical to an undisturbed one. Several processes share the shards out among themselves.
 """
 
 from __future__ import annotations
 
-import io
+import errno
+import hashlib
 import json
-from collections.abc import Callable, Iterator
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from stage_bench import files
+from stage_bench.errors import JobError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,11 @@ class Shard:
 
     @property
     def stem(self) -> str:
-        return f"shard-{self.number:05d}"
+        return f"{self.number:05d}"
+
+
+Computed = tuple[Shard, np.ndarray, dict[str, float]]
+"""A shard, its rows float32 [stop - start, dimension], and what they cost: `seconds`, perhaps `tokens`, `dollars`."""
 
 
 class EmbeddingCache:
@@ -46,83 +56,214 @@ class EmbeddingCache:
 
     def manifest(self, id_: str) -> dict[str, Any] | None:
         """What is known of a finished embedding; None where it is absent or unfinished."""
-        try:
-            manifest = json.loads((self.root / id_ / "manifest.json").read_text())
-        except (OSError, ValueError):
-            return None
-        if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-            return None
-        return manifest
+        manifest = _json(self.root / id_ / "manifest.json")
+        return manifest if manifest is not None and manifest.get("schema_version") == SCHEMA_VERSION else None
 
     def read(self, id_: str) -> np.ndarray | None:
-        """float32 [rows, dimension]; None where it is absent, unfinished or damaged (the next `write` mends it)."""
+        """float32 [rows, dimension], memory-mapped (changes stay in memory).
+
+        None where it is absent, unfinished or damaged; the next `write` mends it.
+        """
         manifest = self.manifest(id_)
         if manifest is None:
             return None
-        parts = []
+        vectors = self._vectors(id_, manifest["rows"])
         for shard in _shards(manifest["rows"], manifest["shard_rows"]):
-            part = self._read_shard(id_, shard)
-            if part is None:
+            if vectors is None or not self._is_sound(id_, shard, vectors):
                 (self.root / id_ / "manifest.json").unlink(missing_ok=True)
                 return None
-            parts.append(part)
-        return np.concatenate(parts)
+        return vectors
 
     def write(
         self,
         id_: str,
         rows: int,
         shard_rows: int,
-        compute: Callable[[int, int], tuple[np.ndarray, float]],
+        compute: Callable[[Iterable[Shard]], Iterator[Computed]],
         facts: dict[str, Any],
+        wait: Callable[[str], None] = lambda line: None,
     ) -> dict[str, Any]:
-        """Fill in the missing shards with `compute(start, stop) -> (float32 [stop - start, dim], seconds)`.
+        """Fill in what is missing: `compute` takes the shards to do, one after another, and yields each when done.
 
-        Returns the manifest. `seconds` in it adds up what each shard took when it was computed.
+        Returns the manifest; what each shard cost when it was computed is added up in it. `wait` is told when the rest
+        is in another process's hands.
+
+        Raises:
+            JobError: the disk is full; what was written before is kept.
         """
         folder = self.root / id_
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            shards = list(_shards(rows, shard_rows))
-            for shard in shards:
-                if self._read_shard(id_, shard) is None:
-                    vectors, seconds = compute(shard.start, shard.stop)
-                    self._write_shard(id_, shard, vectors, seconds)
-            notes = [self._note(id_, shard) for shard in shards]
-            manifest = {
-                "schema_version": SCHEMA_VERSION,
-                "id": id_,
-                "rows": rows,
-                "shard_rows": shard_rows,
-                "dimension": int(notes[0]["dimension"]),
-                "seconds": round(sum(note["seconds"] for note in notes), 3),
-                "sha256": [note["sha256"] for note in notes],
-                **facts,
-            }
-            files.write_json(folder / "manifest.json", manifest)
+        shards = list(_shards(rows, shard_rows))
+        try:
+            (folder / "shards").mkdir(parents=True, exist_ok=True)
+            (folder / "locks").mkdir(exist_ok=True)
+            held: dict[int, FileLock] = {}
+            try:
+                for shard, vectors, spent in compute(self._claims(id_, rows, shards, held, wait)):
+                    self._write_shard(id_, rows, shard, vectors, spent)
+                    (folder / "locks" / shard.stem).unlink(missing_ok=True)  # whoever waits for it finds the shard done
+                    held.pop(shard.number).release()
+            finally:
+                for lock in held.values():
+                    lock.release()
+            return self._finish(id_, rows, shard_rows, shards, facts)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            done = sum(_json(folder / "shards" / f"{shard.stem}.json") is not None for shard in shards)
+            raise JobError(
+                f"the disk with {self.root} is full: make room and run again ({done} of {len(shards)} parts of this "
+                "embedding are kept)"
+            ) from None
+
+    def keep(
+        self, id_: str, rows: int, make: Callable[[], tuple[np.ndarray, float]], facts: dict[str, Any]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """What is there, else what `make` gives: (float32 [rows, dimension], seconds), in one piece; and the manifest."""
+        if self.read(id_) is None:
+
+            def compute(shards: Iterable[Shard]) -> Iterator[Computed]:
+                for shard in shards:
+                    vectors, seconds = make()
+                    yield shard, vectors, {"seconds": seconds}
+
+            self.write(id_, rows, rows, compute, facts)
+        return self.read_back(id_)
+
+    def read_back(self, id_: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """What was just written, and its manifest.
+
+        Raises:
+            JobError: it is not there.
+        """
+        vectors, manifest = self.read(id_), self.manifest(id_)
+        if vectors is None or manifest is None:
+            raise JobError(f"the embedding {id_} could not be read back; is the disk sound?")
+        return vectors, manifest
+
+    def _claims(
+        self,
+        id_: str,
+        rows: int,
+        shards: list[Shard],
+        held: dict[int, FileLock],
+        wait: Callable[[str], None],
+    ) -> Iterator[Shard]:
+        """The shards that are to be computed here, each locked; last those that another process had in its hands."""
+        busy: list[Shard] = []
+        for blocking in (False, True):
+            for shard in list(busy) if blocking else shards:
+                if self._is_sound(id_, shard, self._vectors(id_, rows)):
+                    continue
+                lock = FileLock(self.root / id_ / "locks" / shard.stem)
+                try:
+                    lock.acquire(timeout=0)
+                except Timeout:
+                    if not blocking:
+                        busy.append(shard)
+                        continue
+                    wait("waiting for another process that embeds the same texts")
+                    lock.acquire()
+                if self._is_sound(id_, shard, self._vectors(id_, rows)):  # while we waited for it
+                    (self.root / id_ / "locks" / shard.stem).unlink(missing_ok=True)
+                    lock.release()
+                    continue
+                held[shard.number] = lock
+                yield shard
+
+    def _finish(
+        self, id_: str, rows: int, shard_rows: int, shards: list[Shard], facts: dict[str, Any]
+    ) -> dict[str, Any]:
+        folder = self.root / id_
+        notes = [json.loads((folder / "shards" / f"{shard.stem}.json").read_text()) for shard in shards]
+        spent: Counter[str] = Counter()
+        for note in notes:
+            spent.update(note["spent"])
+        vectors = self._vectors(id_, rows)
+        assert vectors is not None
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "id": id_,
+            "rows": rows,
+            "shard_rows": shard_rows,
+            "dimension": int(vectors.shape[1]),
+            "seconds": 0.0,
+            **{key: round(value, 6) for key, value in spent.items()},
+            **facts,
+        }
+        files.write_json(folder / "manifest.json", manifest)
         return manifest
 
-    def _write_shard(self, id_: str, shard: Shard, vectors: np.ndarray, seconds: float) -> None:
-        buffer = io.BytesIO()
-        np.save(buffer, np.ascontiguousarray(vectors, dtype=np.float32), allow_pickle=False)
-        path = self.root / id_ / f"{shard.stem}.npy"
-        files.write_bytes(path, buffer.getvalue())
-        note = {"sha256": files.sha256(path), "dimension": vectors.shape[1], "seconds": round(seconds, 4)}
-        files.write_json(path.with_suffix(".json"), note)
+    def _write_shard(self, id_: str, rows: int, shard: Shard, vectors: np.ndarray, spent: dict[str, float]) -> None:
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        path = self.root / id_ / "vectors.npy"
+        with FileLock(self.root / id_ / "locks" / "vectors"):
+            whole = self._vectors(id_, rows)
+            if whole is None or whole.shape[1] != vectors.shape[1]:
+                _create(path, (rows, vectors.shape[1]))
+        # Written, not mapped: a full disk is then an error here and not a signal that kills the process.
+        with path.open("r+b") as file:
+            file.seek(_header_size(path) + shard.start * vectors.shape[1] * 4)
+            file.write(vectors.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        # With its first row in it, no other shard's note can stand in for it.
+        note = {
+            "start": shard.start,
+            "sha256": _sha256(vectors),
+            "spent": {key: round(value, 6) for key, value in spent.items()},
+        }
+        files.write_json(self.root / id_ / "shards" / f"{shard.stem}.json", note)
 
-    def _note(self, id_: str, shard: Shard) -> dict[str, Any]:
-        note: dict[str, Any] = json.loads((self.root / id_ / f"{shard.stem}.json").read_text())
-        return note
-
-    def _read_shard(self, id_: str, shard: Shard) -> np.ndarray | None:
-        path = self.root / id_ / f"{shard.stem}.npy"
+    def _vectors(self, id_: str, rows: int) -> np.ndarray | None:
+        """The whole array, whatever is in it yet; None where there is no such file or it is not what it should be."""
         try:
-            if files.sha256(path) != self._note(id_, shard)["sha256"]:
-                return None
-            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError):
+            vectors = np.load(self.root / id_ / "vectors.npy", mmap_mode="c", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
             return None
-        return vectors if vectors.shape[0] == shard.stop - shard.start else None
+        good = vectors.ndim == 2 and vectors.shape[0] == rows and vectors.dtype == np.float32
+        return vectors if good else None
+
+    def _is_sound(self, id_: str, shard: Shard, vectors: np.ndarray | None) -> bool:
+        note = _json(self.root / id_ / "shards" / f"{shard.stem}.json")
+        if note is None or vectors is None or not isinstance(note.get("spent"), dict):
+            return False
+        return note.get("start") == shard.start and note.get("sha256") == _sha256(vectors[shard.start : shard.stop])
+
+
+def _create(path: Path, shape: tuple[int, int]) -> None:
+    """An .npy file of that shape, all zeros, in one step; the zeros take no room on the disk yet."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.truncate(file.tell() + shape[0] * shape[1] * 4)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _header_size(path: Path) -> int:
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        return file.tell()
+
+
+def _sha256(vectors: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _shards(rows: int, shard_rows: int) -> Iterator[Shard]:

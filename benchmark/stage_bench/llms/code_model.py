@@ -17,14 +17,14 @@ class CodeModel:
         self.model = model
         self.normalize = normalize
 
-    def lengths(self, prompts: Sequence[str]) -> np.ndarray:
-        return np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Sequence[str]:
+        return prompts
 
-    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Any:
-        return list(prompts)
+    def lengths(self, items: Sequence[str]) -> np.ndarray:
+        return np.array([len(item) for item in items], dtype=np.int64)
 
-    def forward(self, batch: Any) -> np.ndarray:
-        vectors = np.asarray(self.model.encode(batch), dtype=np.float32)
+    def forward(self, items: Sequence[str]) -> np.ndarray:
+        vectors = np.asarray(self.model.encode(list(items)), dtype=np.float32)
         if self.normalize and vectors.ndim == 2:
             with np.errstate(invalid="ignore"):  # what is not finite is refused where shards are made
                 vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

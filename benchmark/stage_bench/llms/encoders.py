@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _LOADERS = {
     "transformers": "stage_bench.llms.token_model:TokenModel",
     "sentence-transformers": "stage_bench.llms.sentence_model:SentenceModel",
+    "bidirectional": "stage_bench.llms.bidirectional:Bidirectional",
     "llm2vec": "stage_bench.llms.llm2vec:LLM2Vec",
     "nv-embed": "stage_bench.llms.nv_embed:NVEmbed",
 }
@@ -26,14 +27,14 @@ class Encoder(Protocol):
 
     threads: int | None  # how many threads may be in `forward` at once; None: as many as there are cores
 
-    def lengths(self, prompts: Sequence[str]) -> np.ndarray:
-        """Tokens of each prompt after truncation, int64 [len(prompts)]."""
+    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Sequence[Any]:
+        """One item a prompt, for `forward`; text_starts: the character at which the node's text begins."""
 
-    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Any:
-        """A batch for `forward`; text_starts: the character at which the node's text begins."""
+    def lengths(self, items: Sequence[Any]) -> np.ndarray:
+        """What each costs, in tokens after truncation: int64 [len(items)]."""
 
-    def forward(self, batch: Any) -> np.ndarray:
-        """float32 [len(prompts), dimension]."""
+    def forward(self, items: Sequence[Any]) -> np.ndarray:
+        """float32 [len(items), dimension]."""
 
     def spent(self) -> dict[str, float]:
         """What was spent since the last call besides time, such as `tokens` and `dollars`; usually nothing."""

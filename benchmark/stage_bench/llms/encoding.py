@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +15,9 @@ import numpy as np
 from stage_bench import fingerprint
 from stage_bench.errors import JobError
 from stage_bench.llms import weights
-from stage_bench.llms.cache import EmbeddingCache
+from stage_bench.llms.cache import Computed, EmbeddingCache, Shard
 from stage_bench.llms.prompts import instruction_text, render
+from stage_bench.llms.reducing import reduce
 from stage_bench.runs.provenance import cores
 
 if TYPE_CHECKING:
@@ -22,34 +25,43 @@ if TYPE_CHECKING:
     from stage_bench.llms.encoders import Encoder
     from stage_bench.llms.spec import LLMChoice
 
-VERSION = 1  # raise when the same choice would give other embeddings
+VERSION = 2  # raise when the same choice would give other embeddings
 SHARD_ROWS = 1024
 # Small batches stay in a CPU's cache, big ones feed a GPU (evidence.md, Embedding speed).
 TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 32768}
 
 Progress = Callable[[int, int], None]
+_Submitted = tuple[Shard, list[tuple[np.ndarray, Future[np.ndarray]]]]
 
 
 def identity(graph: TextGraph, choice: LLMChoice) -> dict[str, Any]:
-    """What determines the embeddings of a graph's texts by an LLM, and nothing else."""
+    """What determines the embeddings of a graph's texts by an LLM, and nothing else.
+
+    Raises:
+        StageBenchError: the dataset has no sentence for the instruction, or a folder of weights holds none.
+    """
     spec = choice.spec
     encoder = (
         spec.encoder if isinstance(spec.encoder, str) else getattr(spec.encoder, "__qualname__", repr(spec.encoder))
     )
-    return {
+    model = weights.fingerprint(choice.path, choice.allow_pickle) if choice.path else spec.hub_id or spec.name
+    content = {
         "kind": "embedding",
         "version": [VERSION, spec.version],
         "texts": graph.text_fingerprint,
-        "model": weights.fingerprint(choice.path) if choice.path else spec.hub_id or spec.name,
+        "model": choice.endpoint.model if choice.endpoint else model,
         "revision": spec.revision,
-        "encoder": encoder or spec.loader,
-        "prompt": spec.prompt,
+        "encoder": "endpoint" if choice.endpoint else encoder or spec.loader,
+        "prompt": [spec.prompt, spec.plain_prompt],
         "instruction": instruction_text(choice.instruction, graph.name, graph.instructions),
         "pooling": choice.pooling,
         "max_length": choice.max_length,
         "dtype": choice.dtype,
         "normalize": choice.normalize,
     }
+    if choice.reduction is not None:
+        content["reduction"] = [choice.reduction.kind, choice.reduction.dimensions]
+    return content
 
 
 def embed(
@@ -60,97 +72,120 @@ def embed(
     Raises:
         JobError: the weights are absent, or the model gave something that is not finite numbers.
     """
+    assert graph.texts is not None
     content = identity(graph, choice)
     id_ = fingerprint.of_json(content)
-    assert graph.texts is not None
+    facts = {"content": content, "llm": choice.label, "dataset": graph.name, "texts": graph.num_nodes}
+    if choice.reduction is not None:
+        return _reduced(graph, choice, cache, device, progress, id_, facts)
     unique = list(dict.fromkeys(graph.texts))
-    row = {text: number for number, text in enumerate(unique)}
-    nodes = np.fromiter((row[text] for text in graph.texts), dtype=np.int64, count=graph.num_nodes)
-    known = cache.read(id_)
-    if known is None:
-        pairs = [render(choice.spec.prompt, content["instruction"], text) for text in unique]
+    if cache.read(id_) is None:
+        pairs = [render(choice.spec, content["instruction"], text) for text in unique]
         encode = _Shards(choice, device, [pair[0] for pair in pairs], [pair[1] for pair in pairs], progress)
-        facts = {"content": content, "llm": choice.label, "dataset": graph.name, "texts": graph.num_nodes}
         cache.write(id_, len(unique), SHARD_ROWS, encode, facts)
-        known = cache.read(id_)
-    manifest = cache.manifest(id_)
-    if known is None or manifest is None:
-        raise JobError(f"the embedding {id_} could not be read back; is the disk sound?")
-    return known[nodes], manifest
+    vectors, manifest = cache.read_back(id_)
+    if len(unique) == graph.num_nodes:
+        return vectors, manifest
+    row = {text: number for number, text in enumerate(unique)}
+    return vectors[np.fromiter((row[text] for text in graph.texts), dtype=np.int64, count=graph.num_nodes)], manifest
+
+
+def _reduced(
+    graph: TextGraph,
+    choice: LLMChoice,
+    cache: EmbeddingCache,
+    device: str,
+    progress: Progress | None,
+    id_: str,
+    facts: dict[str, Any],
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Made from the whole embedding, which is in the cache as well; its seconds count here too."""
+    reduction = choice.reduction
+    assert reduction is not None
+
+    def make() -> tuple[np.ndarray, float]:
+        whole, manifest = embed(graph, dataclasses.replace(choice, reduction=None), cache, device, progress)
+        begin = time.perf_counter()
+        return reduce(whole, reduction, choice.normalize), manifest["seconds"] + time.perf_counter() - begin
+
+    return cache.keep(id_, graph.num_nodes, make, facts)
 
 
 class _Shards:
-    """Computes one shard; the model is loaded when the first one is needed.
+    """Computes shards; the model is loaded when the first one is asked for.
 
     On a CPU every core works on batches of its own with one thread: the result does not depend on how many cores
-    there are, and none waits for another, which on a busy machine costs several times the work itself.
+    there are, and none waits for another, which on a busy machine costs several times the work itself. While the
+    batches of one shard are computed the next one is tokenised, and stands in line.
     """
 
     def __init__(
         self, choice: LLMChoice, device: str, prompts: Sequence[str], starts: Sequence[int], progress: Progress | None
     ) -> None:
-        self.choice, self.device, self.prompts, self.starts = choice, device, prompts, starts
+        self.choice, self.prompts, self.starts = choice, prompts, starts
+        self.device = choice.device or device
         self.progress = progress
-        self.encoder: Encoder | None = None
 
-    def __call__(self, start: int, stop: int) -> tuple[np.ndarray, float]:
+    def __call__(self, shards: Iterable[Shard]) -> Iterator[Computed]:
         from stage_bench.llms import encoders
 
-        if self.encoder is None:
-            self.encoder = encoders.load(self.choice, self.device)
-        encoder = self.encoder
-        begin = time.perf_counter()
-        prompts, starts = self.prompts[start:stop], self.starts[start:stop]
+        encoder: Encoder | None = None
+        line: deque[_Submitted] = deque()
+        with ExitStack() as stack:
+            for shard in shards:
+                if encoder is None:
+                    encoder = encoders.load(self.choice, self.device)
+                    pool = _pool(encoder.threads or (cores() if self.device == "cpu" else 1))
+                    stack.callback(pool.shutdown, cancel_futures=True)
+                    begin = time.perf_counter()
+                line.append(self._submit(encoder, pool, shard))
+                if len(line) > 1:
+                    yield self._computed(line.popleft(), encoder, begin)
+                    begin = time.perf_counter()
+            while line:
+                assert encoder is not None
+                yield self._computed(line.popleft(), encoder, begin)
+                begin = time.perf_counter()
+
+    def _submit(self, encoder: Encoder, pool: ThreadPoolExecutor, shard: Shard) -> _Submitted:
+        here = slice(shard.start, shard.stop)
+        items = encoder.tokenize(self.prompts[here], self.starts[here])
+        budget = self.choice.batch_tokens or TOKENS_PER_BATCH[self.device]
+        groups = list(batches(encoder.lengths(items), budget))
+        return shard, [(group, pool.submit(encoder.forward, [items[i] for i in group])) for group in groups]
+
+    def _computed(self, submitted: _Submitted, encoder: Encoder, begin: float) -> Computed:
+        shard, parts = submitted
         vectors: np.ndarray | None = None
         done = 0
-        groups = batches(encoder.lengths(prompts), TOKENS_PER_BATCH[self.device])
-        tokens = (
-            (group, encoder.tokenize([prompts[i] for i in group], [starts[i] for i in group])) for group in groups
-        )
-        workers = encoder.threads or (cores() if self.device == "cpu" else 1)
-        for group, part in _side_by_side(encoder.forward, tokens, workers, alone=workers == 1):
-            if part.ndim != 2 or len(part) != len(group):
-                raise JobError(f"llm '{self.choice.label}' gave an array of shape {part.shape} for {len(group)} texts")
-            registered = self.choice.spec.dimension
-            if registered is not None and self.choice.path is None and part.shape[1] != registered:
-                raise JobError(
-                    f"llm '{self.choice.label}' gave {part.shape[1]} dimensions, registered are {registered}"
-                )
-            if not np.isfinite(part).all():
-                raise JobError(f"llm '{self.choice.label}' gave numbers that are not finite")
+        for group, future in parts:
+            part = future.result()
+            self._check(part, len(group))
             if vectors is None:
-                vectors = np.empty((stop - start, part.shape[1]), dtype=np.float32)
+                vectors = np.empty((shard.stop - shard.start, part.shape[1]), dtype=np.float32)
             vectors[group] = part
             done += len(group)
             if self.progress is not None:
-                self.progress(start + done, len(self.prompts))
+                self.progress(shard.start + done, len(self.prompts))
         assert vectors is not None
-        return vectors, time.perf_counter() - begin
+        return shard, vectors, {"seconds": time.perf_counter() - begin, **encoder.spent()}
+
+    def _check(self, part: np.ndarray, texts: int) -> None:
+        label, registered = self.choice.label, self.choice.spec.dimension
+        if part.ndim != 2 or len(part) != texts:
+            raise JobError(f"llm '{label}' gave an array of shape {part.shape} for {texts} texts")
+        if registered is not None and self.choice.path is None and part.shape[1] != registered:
+            raise JobError(f"llm '{label}' gave {part.shape[1]} dimensions, registered are {registered}")
+        if not np.isfinite(part).all():
+            raise JobError(f"llm '{label}' gave numbers that are not finite")
 
 
-def _side_by_side(
-    forward: Callable[[Any], np.ndarray], batches: Iterator[tuple[np.ndarray, Any]], workers: int, alone: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(positions, vectors) of every batch, in order; a few batches are tokenised ahead while others are computed.
-
-    alone: the one worker may use all of torch's threads; else each uses one.
-    """
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Several workers use one thread of torch's each; a single one, all of them."""
     import torch
 
-    threads = torch.get_num_threads() if alone else 1
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        ahead: deque[tuple[np.ndarray, Future[np.ndarray]]] = deque()
-        try:
-            for group, batch in batches:
-                ahead.append((group, pool.submit(forward, batch)))
-                while len(ahead) > 2 * workers:
-                    group, future = ahead.popleft()
-                    yield group, future.result()
-            for group, future in ahead:
-                yield group, future.result()
-        finally:
-            for _, future in ahead:
-                future.cancel()
+    threads = torch.get_num_threads() if workers == 1 else 1
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
 
 
 def batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from stage_bench.errors import StageBenchError
+
+if TYPE_CHECKING:
+    from stage_bench.llms.spec import LLMSpec
 
 VARIANTS = ("default", "graph-aware", "dataset")
 _SLOT = re.compile(r"\{(instruction|text)\}")
@@ -28,13 +32,16 @@ def instruction_text(instruction: str, dataset: str, variants: dict[str, str]) -
     return variants[instruction]
 
 
-def render(prompt: str, instruction: str | None, text: str) -> tuple[str, int]:
-    """The prompt, and the character at which the text begins in it.
+def render(spec: LLMSpec, instruction: str | None, text: str) -> tuple[str, int]:
+    """The string for a text, and the character at which the text begins in it.
 
-    Without an instruction, a template that has a place for one sends the text alone (never "Instruct: None").
+    Without an instruction, a model that takes one gets its `plain_prompt` (never "Instruct: None"). Only the template's
+    own slots are filled: braces in a text or in an instruction are those characters.
     """
-    if instruction is None and "{instruction}" in prompt:
-        return text, 0
+    template = spec.plain_prompt if instruction is None and spec.takes_instruction else spec.prompt
     values = {"instruction": instruction or "", "text": text}
-    start = len(_SLOT.sub(lambda match: values[match.group(1)], prompt.partition("{text}")[0]))
-    return _SLOT.sub(lambda match: values[match.group(1)], prompt), start
+
+    def fill(part: str) -> str:
+        return _SLOT.sub(lambda slot: values[slot.group(1)], part)
+
+    return fill(template), len(fill(template.partition("{text}")[0]))

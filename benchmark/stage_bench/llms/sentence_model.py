@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from stage_bench.llms import onednn
 from stage_bench.llms.spec import LLMChoice
-from stage_bench.llms.token_model import token_lengths
 
 
 class SentenceModel:
@@ -26,7 +26,10 @@ class SentenceModel:
             device=device,
             local_files_only=True,
             trust_remote_code=choice.trust_remote_code,
-            model_kwargs={"dtype": getattr(torch, choice.dtype), "use_safetensors": True},
+            model_kwargs={
+                "dtype": getattr(torch, choice.dtype),
+                "use_safetensors": None if choice.allow_pickle else True,
+            },
         )
         # A static model holds a bare `tokenizers.Tokenizer`, which cuts texts itself.
         self.static = hasattr(self.model.tokenizer, "encode_batch")
@@ -38,20 +41,29 @@ class SentenceModel:
         # Where the tokenizer has a chat template, sentence-transformers would wrap every text into a chat.
         getattr(self.model[0], "modality_config", {}).pop("message", None)
         self.model.eval()
+        if device == "cpu":
+            onednn.speed_up(self.model)
         self.device = device
         self.again = choice.normalize and choice.dtype != "float32"  # its own normalisation is as coarse as its dtype
+        self.tokenizing = threading.Lock()
 
-    def lengths(self, prompts: Sequence[str]) -> np.ndarray:
-        if self.static:
-            tokens = self.model.tokenizer.encode_batch(list(prompts), add_special_tokens=False)
-            return np.array([len(encoding.ids) for encoding in tokens], dtype=np.int64)
-        return token_lengths(self.model.tokenizer, prompts, self.model.max_seq_length)
+    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Sequence[str]:
+        """The prompts as they are: what the modules make of a text is theirs, and is made batch by batch."""
+        return prompts
 
-    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Any:
-        return self.model.preprocess(list(prompts))
+    def lengths(self, items: Sequence[str]) -> np.ndarray:
+        with self.tokenizing:
+            if self.static:
+                encodings = self.model.tokenizer.encode_batch(list(items), add_special_tokens=False)
+                return np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
+            longest = self.model.max_seq_length
+            ids = self.model.tokenizer(list(items), truncation=longest is not None, max_length=longest)["input_ids"]
+            return np.array([len(tokens) for tokens in ids], dtype=np.int64)
 
     @torch.inference_mode()
-    def forward(self, batch: Any) -> np.ndarray:
+    def forward(self, items: Sequence[str]) -> np.ndarray:
+        with self.tokenizing:
+            batch = self.model.preprocess(list(items))
         batch = {key: value.to(self.device) if hasattr(value, "to") else value for key, value in batch.items()}
         vectors = self.model(batch)["sentence_embedding"].float()
         if self.again:

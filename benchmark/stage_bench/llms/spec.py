@@ -7,7 +7,7 @@ from pathlib import Path
 
 POOLINGS = ("mean", "mean-text", "last-token", "cls")
 DTYPES = ("float32", "bfloat16", "float16")
-LOADERS = ("transformers", "sentence-transformers", "llm2vec", "nv-embed", "endpoint")
+LOADERS = ("transformers", "sentence-transformers", "bidirectional", "llm2vec", "nv-embed", "endpoint")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,28 @@ import numpy as np
 import torch
 
 from stage_bench.errors import JobError
+from stage_bench.llms import onednn
 from stage_bench.llms.pooling import pool
 from stage_bench.llms.spec import LLMChoice
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """One prompt as the model takes it.
+
+    ids: int64 [tokens]; counted: bool [tokens], whether a token counts in pooling; types: its segment, or None.
+    """
+
+    ids: np.ndarray
+    counted: np.ndarray
+    types: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 class TokenModel:
-    """Tokens in, last hidden states pooled; a subclass may build or pool in another way."""
+    """Tokens in, last hidden states pooled; a subclass may build, tokenise or pool in another way."""
 
     threads: int | None = None
 
@@ -23,14 +41,15 @@ class TokenModel:
         self.choice = choice
         self.device = device
         self.tokenizer = self._tokenizer(folder)
-        # A chat template is not for embeddings, and an encoder library that finds one may wrap every text into a chat.
-        self.tokenizer.chat_template = None
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         if self.tokenizer.pad_token is None:
             raise JobError(f"llm '{choice.spec.name}': its tokenizer has neither a padding nor an end token")
-        self.tokenizer.padding_side = "right"  # a causal model then never sees the padding
+        self.padding_side = "right"  # a causal model then never sees the padding
+        self.end = self._end(folder)
         self.model = self._model(folder).to(device).eval()
+        if device == "cpu":
+            onednn.speed_up(self.model)
 
     def _tokenizer(self, folder: Path) -> Any:
         from transformers import AutoTokenizer
@@ -39,6 +58,21 @@ class TokenModel:
             str(folder), local_files_only=True, trust_remote_code=self.choice.trust_remote_code
         )
 
+    def _end(self, folder: Path) -> str:
+        """A token that is put after every text, where the tokenizer does not do it by itself; it is never cut off.
+
+        transformers 5 goes by tokenizer.json alone. Where only tokenizer_config.json asks for an end token, it is lost
+        without a word, and with it what SFR-Embedding-Mistral and e5-mistral pool (mteb pull request 5237).
+        """
+        config = folder / "tokenizer_config.json"
+        asked = config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("add_eos_token")
+        return self._unless_added(self.tokenizer.eos_token) if asked else ""
+
+    def _unless_added(self, token: str | None) -> str:
+        """A token, empty where the tokenizer puts it after every text by itself."""
+        last = self.tokenizer("a")["input_ids"][-1:]
+        return "" if not token or last == [self.tokenizer.convert_tokens_to_ids(token)] else token
+
     def _model(self, folder: Path) -> Any:
         from transformers import AutoModel
 
@@ -46,59 +80,67 @@ class TokenModel:
             str(folder),
             local_files_only=True,
             trust_remote_code=self.choice.trust_remote_code,
-            use_safetensors=not self.choice.allow_pickle,
+            use_safetensors=None if self.choice.allow_pickle else True,
             dtype=getattr(torch, self.choice.dtype),
         )
 
-    def lengths(self, prompts: Sequence[str]) -> np.ndarray:
-        return token_lengths(self.tokenizer, prompts, self.choice.max_length)
-
-    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Any:
-        """(the model's inputs, int64 [batch, tokens]: 1 where a token counts in pooling)."""
-        exclude = self.choice.pooling == "mean-text"
-        batch = self.tokenizer(
-            list(prompts),
-            padding=True,
+    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> list[Tokens]:
+        only_text = self.choice.pooling == "mean-text"
+        encoded = self.tokenizer(
+            [prompt + self.end for prompt in prompts],
+            padding=False,
             truncation=self.choice.max_length is not None,
             max_length=self.choice.max_length,
-            return_tensors="pt",
-            return_offsets_mapping=exclude,
+            return_attention_mask=False,
+            return_offsets_mapping=only_text,
         )
-        offsets = batch.pop("offset_mapping") if exclude else None
-        if batch["input_ids"].shape[1] == 0:
-            batch["input_ids"] = torch.full((len(prompts), 1), self.tokenizer.pad_token_id)
-            batch["attention_mask"] = torch.ones_like(batch["input_ids"])
-            batch.pop("token_type_ids", None)
-            offsets = torch.zeros(len(prompts), 1, 2) if exclude else None
-        # A text without a single token (no tokenizer adds one everywhere) is one padding token to the model.
-        nothing = batch["attention_mask"].sum(dim=1) == 0
-        batch["attention_mask"][nothing, 0 if self.tokenizer.padding_side == "right" else -1] = 1
-        counted = batch["attention_mask"]
-        if offsets is not None:
-            # A token with a character of the text in it counts: in many vocabularies a word's token begins with the
-            # space before it, which belongs to the prompt. Special tokens have the empty span (0, 0).
-            counted = counted * (offsets[:, :, 1] > torch.tensor(text_starts)[:, None])
-        return batch, counted
+        types = encoded.get("token_type_ids")
+        end = self.tokenizer.convert_tokens_to_ids(self.end) if self.end else None
+        made = []
+        for number, ids in enumerate(encoded["input_ids"]):
+            if end is not None:
+                ids[-1] = end
+            counted = np.ones(len(ids), dtype=bool)
+            if only_text:
+                # A token with a character of the text in it counts: in many vocabularies a word's token begins with
+                # the space before it, which belongs to the prompt. Special tokens have the empty span (0, 0).
+                counted = np.array([end > text_starts[number] for _, end in encoded["offset_mapping"][number]], bool)
+            if not ids:  # a text without a single token is one padding token to the model
+                made.append(Tokens(np.array([self.tokenizer.pad_token_id]), np.array([not only_text])))
+                continue
+            made.append(Tokens(np.array(ids), counted, np.array(types[number]) if types else None))
+        return made
+
+    def lengths(self, items: Sequence[Tokens]) -> np.ndarray:
+        return np.array([len(item) for item in items], dtype=np.int64)
+
+    def _padded(self, batch: Sequence[Tokens]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The model's inputs, and which tokens count: int64 [batch, longest]."""
+        shape = len(batch), max(map(len, batch))
+        ids = np.full(shape, self.tokenizer.pad_token_id, dtype=np.int64)
+        mask, counted, types = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+        for row, tokens in enumerate(batch):
+            here = slice(0, len(tokens)) if self.padding_side == "right" else slice(shape[1] - len(tokens), None)
+            ids[row, here], mask[row, here], counted[row, here] = tokens.ids, 1, tokens.counted
+            if tokens.types is not None:
+                types[row, here] = tokens.types
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if any(tokens.types is not None for tokens in batch):
+            inputs["token_type_ids"] = types
+        moved = {name: torch.from_numpy(array).to(self.device) for name, array in inputs.items()}
+        return moved, torch.from_numpy(counted).to(self.device)
 
     @torch.inference_mode()
-    def forward(self, batch: Any) -> np.ndarray:
-        inputs, counted = batch
-        inputs, counted = inputs.to(self.device), counted.to(self.device)
-        vectors = self._vectors(inputs, counted)
+    def forward(self, items: Sequence[Tokens]) -> np.ndarray:
+        vectors = self._vectors(*self._padded(items))
         if self.choice.normalize:
             vectors = torch.nn.functional.normalize(vectors, dim=1)
         array: np.ndarray = vectors.cpu().numpy()
         return array
 
-    def _vectors(self, inputs: Any, counted: torch.Tensor) -> torch.Tensor:
+    def _vectors(self, inputs: dict[str, torch.Tensor], counted: torch.Tensor) -> torch.Tensor:
         """float32 [batch, dimension]; counted: int64 [batch, tokens], 1 where a token counts."""
         return pool(self.model(**inputs).last_hidden_state.float(), counted, self.choice.pooling)
 
     def spent(self) -> dict[str, float]:
         return {}
-
-
-def token_lengths(tokenizer: Any, prompts: Sequence[str], max_length: int | None) -> np.ndarray:
-    """Tokens of each prompt as the model will see it, int64 [len(prompts)]."""
-    ids = tokenizer(list(prompts), truncation=max_length is not None, max_length=max_length, padding=False)["input_ids"]
-    return np.array([len(tokens) for tokens in ids], dtype=np.int64)

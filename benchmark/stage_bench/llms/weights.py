@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from stage_bench import files
@@ -12,13 +14,15 @@ from stage_bench.errors import JobError, StageBenchError
 from stage_bench.fingerprint import of_json
 from stage_bench.llms.spec import LLMSpec
 
-# Weights as safetensors only: a pickle could run anything.
+_CONFIGS = ("config.json", "modules.json", "adapter_config.json")
 _PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*/config.json"]
+_PICKLED = ["*.bin", "*.bin.index.json"]
+_PICKLES = "pickled ones are refused; a suite takes them with allow_pickled_weights: true"
 
 
-def patterns(spec: LLMSpec) -> list[str]:
+def patterns(spec: LLMSpec, allow_pickle: bool = False) -> list[str]:
     """What is fetched of a repository. Code comes along where the model has some; the suite decides whether it runs."""
-    return [*_PATTERNS, "*.py"] if spec.remote_code else _PATTERNS
+    return [*_PATTERNS, *(["*.py"] if spec.remote_code else []), *(_PICKLED if allow_pickle else [])]
 
 
 def find(spec: LLMSpec, path: Path | None = None, allow_pickle: bool = False) -> Path:
@@ -28,33 +32,63 @@ def find(spec: LLMSpec, path: Path | None = None, allow_pickle: bool = False) ->
         JobError: it is nowhere and cannot be fetched, or is not what it claims to be; says what to get.
     """
     if path is not None:
-        if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+        if not _has_config(path):
             raise JobError(f"llm '{spec.name}': {path} holds no config.json")
-        return _checked(spec, path)
+        return _checked(spec, path, allow_pickle)
     packaged = _in_package(spec)
     if packaged is not None:
         return packaged
     if not spec.hub_id:
         raise JobError(f"llm '{spec.name}' has neither a hub id nor weights")
-    return _from_hub(spec)
+    return _from_hub(spec, allow_pickle)
 
 
-def fingerprint(folder: Path) -> str:
+def repository(hub_id: str, revision: str, spec: LLMSpec) -> Path:
+    """The folder of another repository that a model needs, such as what its adapter is put on.
+
+    Raises:
+        JobError: it is not in the hub's cache and cannot be fetched.
+    """
+    return _from_hub(replace(spec, hub_id=hub_id, revision=revision, weights_extra=""), allow_pickle=False)
+
+
+def fingerprint(folder: Path, allow_pickle: bool = False) -> str:
     """Of a folder with weights: of what is in it, not of where it lies.
 
     Raises:
         StageBenchError: there are no weights in it.
     """
-    paths = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
-    if not any(path.suffix == ".safetensors" for path in paths):
-        raise StageBenchError(f"{folder} holds no .safetensors weights (pickled weights are refused)")
-    return of_json([[path.name, files.sha256(path)] for path in paths])
+    if not _weight_files(folder, allow_pickle):
+        raise StageBenchError(f"{folder} holds no .safetensors weights ({_PICKLES})")
+    endings = (".safetensors", ".json", ".model", ".txt", *((".bin",) if allow_pickle else ()))
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in endings and path.is_file())
+    return of_json([[path.relative_to(folder).as_posix(), _sha256(path, *_stamp(path))] for path in paths])
 
 
-def _checked(spec: LLMSpec, folder: Path) -> Path:
-    if not list(folder.glob("*.safetensors")):
-        raise JobError(f"llm '{spec.name}': {folder} holds no .safetensors weights (pickled weights are refused)")
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+@cache
+def _sha256(path: Path, mtime: int, size: int) -> str:
+    """Gigabytes, and asked for by every job: once in a process is enough."""
+    return files.sha256(path)
+
+
+def _weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
+    found = list(folder.glob("*.safetensors"))
+    return found or (list(folder.glob("*.bin")) if allow_pickle else [])
+
+
+def _checked(spec: LLMSpec, folder: Path, allow_pickle: bool) -> Path:
+    if not _weight_files(folder, allow_pickle):
+        raise JobError(f"llm '{spec.name}': {folder} holds no .safetensors weights ({_PICKLES})")
     return folder
+
+
+def _has_config(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _CONFIGS)
 
 
 def _complete(folder: Path) -> bool:
@@ -62,8 +96,7 @@ def _complete(folder: Path) -> bool:
     names = {path.name for path in folder.glob("*.safetensors")}
     for index in folder.glob("*.safetensors.index.json"):
         names |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    has_config = (folder / "config.json").is_file() or (folder / "modules.json").is_file()
-    return has_config and bool(names) and all((folder / name).is_file() for name in names)
+    return _has_config(folder) and bool(names) and all((folder / name).is_file() for name in names)
 
 
 def _in_package(spec: LLMSpec) -> Path | None:
@@ -83,7 +116,7 @@ def _in_package(spec: LLMSpec) -> Path | None:
     return None
 
 
-def _from_hub(spec: LLMSpec) -> Path:
+def _from_hub(spec: LLMSpec, allow_pickle: bool) -> Path:
     from huggingface_hub import logging, snapshot_download
 
     logging.set_verbosity_error()  # what goes wrong is said once, at the end
@@ -91,20 +124,23 @@ def _from_hub(spec: LLMSpec) -> Path:
     def fetch(local: bool) -> Path:
         return Path(
             snapshot_download(
-                spec.hub_id, revision=spec.revision or None, allow_patterns=patterns(spec), local_files_only=local
+                spec.hub_id,
+                revision=spec.revision or None,
+                allow_patterns=patterns(spec, allow_pickle),
+                local_files_only=local,
             )
         )
 
     try:
         cached = fetch(local=True)
-        if _complete(cached):
+        if _complete(cached) or (allow_pickle and _weight_files(cached, allow_pickle)):
             return cached
         reason = "the hub's cache holds a part of them"
     except Exception as absent:  # not in the cache: whatever the hub's client calls that in this version
         reason = type(absent).__name__
     if os.environ.get("HF_HUB_OFFLINE", "") not in ("1", "true", "yes", "on"):
         try:
-            return _checked(spec, fetch(local=False))
+            return _checked(spec, fetch(local=False), allow_pickle)
         except JobError:
             raise
         except Exception as error:
