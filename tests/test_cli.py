@@ -107,7 +107,7 @@ def test_ls_shows_what_suites_say_of_themselves(stage_bench):
     ("kind", "name", "facts"),
     [
         ("llm", "minilm", {"dimension": 384, "pooling": "mean", "licence": "apache-2.0"}),
-        ("llms", "nv-embed-v2", {"remote_code": True}),
+        ("llms", "sfr-embedding-mistral", {"dimension": 4096, "pooling": "last-token", "dtype": "float16"}),
         ("backbone", "sign", {"family": "diffusion", "paper": "arXiv 2004.11198"}),
         ("feature", "shallow", {"needs_text": True}),
         ("features", "shallow", {"name": "shallow"}),

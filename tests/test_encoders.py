@@ -411,7 +411,7 @@ def test_what_is_fetched_of_a_repository():
         return list(filter_repo_objects([*wanted, *pickles, *code], allow_patterns=weights.patterns(spec_)))
 
     assert fetched(registry.get("llms", "minilm")) == wanted
-    assert fetched(registry.get("llms", "gte-qwen1.5-7b-instruct")) == [*wanted, *code]
+    assert fetched(LLMSpec(name="coded", hub_id="someone/coded", remote_code=True)) == [*wanted, *code]
 
 
 def test_a_folder_comes_before_the_hub(hub, bert):

@@ -663,7 +663,7 @@ def test_four_requests_are_on_their_way_at_once(server, cache):
 
     server.steps.extend([meet] * together.parties)
     graph = text_graph(SHARD, texts=[f"{number} {'word ' * 400}" for number in range(SHARD)])
-    matrix, _ = encoding.embed(graph, served(server.url), cache, "cpu")
+    matrix, _ = encoding.embed(graph, served(server.url, batch_tokens=1000), cache, "cpu")
     assert np.array_equal(matrix, vectors(graph.texts))
     assert not together.broken
 

@@ -55,6 +55,17 @@ def mistake(tiny_folder, suite_file, make_plan):
     return make
 
 
+def test_a_model_with_code_of_its_own_needs_a_permission(mistake, own_registry):
+    registry.register_llm(name="coded", hub_id="someone/coded", remote_code=True)
+    said = "6:8: llm 'coded' runs code of its repository; allow it with trust_remote_code: true"
+    assert mistake("llms: [coded]") == said
+
+
+def test_a_model_that_lacks_something_says_what(mistake, own_registry):
+    registry.register_llm(name="half", hub_id="someone/half", needs="a loader")
+    assert mistake("llms: [half]") == "6:8: llm 'half' needs a loader"
+
+
 def test_the_suite_that_the_mistakes_are_made_in_is_right(tiny_folder, suite_file, make_plan):
     tiny_folder()
     plan = make_plan(suite_file("\n".join(SUITE.values())))
@@ -157,11 +168,6 @@ def test_the_suite_that_the_mistakes_are_made_in_is_right(tiny_folder, suite_fil
         ("ensembles: [{name: mlp, members: [mlp, gcn]}]", "6:13: 'mlp' stands in ensembles twice"),
         ("ensembles: [{name: e, members: [mlp, gcn], combine: mean}]", "6:53: unknown combine 'mean'; did you mean"),
         # what needs something first
-        (
-            "llms: [gte-qwen1.5-7b-instruct]",
-            "6:8: llm 'gte-qwen1.5-7b-instruct' runs code of its repository; allow it with trust_remote_code: true",
-        ),
-        ("llms: [nv-embed-v2]", "6:8: llm 'nv-embed-v2' needs a loader"),
         ("features: [simteg]", "4:12: feature source 'simteg': not in this version"),
         ("backbones: [appnp]", "5:13: backbone 'appnp': not in this version"),
         ("features: []", "1:1: a suite needs `llms` or `features`"),
@@ -279,7 +285,7 @@ def test_backbone_labels(chosen, entry: Any, label: str):
         ({"name": "sfr-embedding-mistral", "instruction": "Sort this."}, "sfr-embedding-mistral", "Sort this."),
         ({"name": "minilm", "normalize": False, "max_length": 99}, "minilm(max_length=99,normalize=false)", "none"),
         ({"name": "minilm", "pooling": "mean", "dtype": "float32"}, "minilm", "none"),
-        ({"name": "gte-qwen1.5-7b-instruct", "trust_remote_code": True}, "gte-qwen1.5-7b-instruct", "default"),
+        ({"name": "e5-mistral-7b-instruct", "trust_remote_code": True}, "e5-mistral-7b-instruct", "default"),
     ],
 )
 def test_llm_labels(chosen, entry: Any, label: str, instruction: str):

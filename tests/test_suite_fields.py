@@ -42,6 +42,7 @@ SUITE: dict[str, Any] = {
     "ensembles": [{"name": "both", "members": ["mlp", "sage"]}],
     "seeds": 2,
 }
+QWEN = {"name": "qwen3-embedding-0.6b"}
 NO_ENSEMBLE = {"ensembles": []}
 SPACE = {"lr": {"low": 0.001, "high": 0.1}}
 TUNED = {**NO_ENSEMBLE, "tuning": {"trials": 3, "space": SPACE}}
@@ -111,6 +112,14 @@ FIELDS: dict[type[BaseModel], dict[str, tuple[Patch, Patch, set[str]]]] = {
         "normalize": ({}, llm(normalize=False), ALL),
         "path": ({}, llm(path="weights"), ALL),
         "trust_remote_code": ({}, llm(trust_remote_code=True), NOTHING),
+        "allow_pickled_weights": ({}, llm(allow_pickled_weights=True), NOTHING),
+        "dimensions": ({"llms": [QWEN]}, {"llms": [{**QWEN, "dimensions": 64}]}, ALL),
+        "pca": ({}, llm(pca=64), ALL),
+        "svd": ({}, llm(svd=64), ALL),
+        "batch_tokens": ({}, llm(batch_tokens=64), NOTHING),
+        "device": ({}, llm(device="cpu"), NOTHING),
+        "endpoint": ({}, llm(endpoint="http://localhost:1/v1"), ALL),
+        "endpoint_model": (llm(endpoint=True), llm(endpoint=True, endpoint_model="served"), ALL),
     },
     FeatureEntry: {"name": ({}, {"features": ["lengths"]}, ALL)},
     BackboneEntry: {
@@ -142,6 +151,10 @@ NOT_IN_IDS = {
     (DatasetEntry, "name"),
     (DatasetEntry, "optional"),  # decides whether there is a plan: test_suite.py
     (LLMEntry, "trust_remote_code"),  # the same
+    # These reach the encoder or the embedding loop: test_llm_options.py
+    (LLMEntry, "allow_pickled_weights"),
+    (LLMEntry, "batch_tokens"),
+    (LLMEntry, "device"),
     (EnsembleEntry, "name"),
 }
 ROWS = [(model, field) for model, fields in FIELDS.items() for field in fields]

@@ -61,6 +61,7 @@ class _Running:
     bar: TaskID
     began: float
     last_line: float
+    first: tuple[float, int] | None = None  # when the first step came, and what was done by then: a resumed job's share
 
 
 class Progress:
@@ -102,8 +103,15 @@ class Progress:
         """Part of a job is done: texts, epochs or trials."""
         running = self.running[job.id]
         now = time.perf_counter()
-        left = (now - running.began) / done * (total - done) if done else 0.0
-        shown = f"{what}, {_span(left)} left" if done else what
+        if running.first is None:
+            running.first = (now, done)
+        since, before = running.first
+        shown = what
+        if done > before:
+            rate = (done - before) / max(now - since, 1e-9)
+            shown = f"{what}, {_span((total - done) / rate)} left"
+            if what == "texts":
+                shown = f"{what}, {rate:,.0f}/s, {_span((total - done) / rate)} left"
         self.bars.update(running.bar, completed=done, total=total, detail=shown)
         if not self.console.is_terminal and now - running.last_line > _LINE_EVERY:
             running.last_line = now

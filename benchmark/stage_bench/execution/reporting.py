@@ -17,6 +17,8 @@ from stage_bench.suite.planning import EnsembleJob, Plan, RunJob
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stage_bench.llms.spec import LLMSpec
+
 
 def rows(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """One row of runs.csv for each run of the plan. Names are the plan's: a run may serve two suites."""
@@ -89,8 +91,23 @@ def write(plan: Plan, rows: Sequence[dict[str, Any]], reports: Path) -> tuple[pd
         configuration=_configuration(plan),
         left_out=[*plan.left_out, *_comparable(plan, compared)],
         published_times=published.times(numbers) if suite.compare else None,
+        models=[_model(choice.spec) for choice in {choice.spec.name: choice for choice in plan.choices.llms}.values()],
     )
     return boards.read(reports / suite.name / "leaderboard.csv"), paths
+
+
+def _model(spec: LLMSpec) -> dict[str, str]:
+    """Facts as the leaderboard shows them; an empty one is not known."""
+    revision = f" at {spec.revision[:8]}" if spec.revision else ""
+    return {
+        "name": spec.name,
+        "source": f"{spec.hub_id}{revision}" if spec.hub_id else "a plug-in",
+        "dimension": str(spec.dimension or ""),
+        "parameters": f"{spec.parameters:,}" if spec.parameters else "",
+        "released": spec.released,
+        "licence": spec.licence,
+        "trained_on": spec.trained_on,
+    }
 
 
 def _comparable(plan: Plan, numbers: pd.DataFrame | None) -> list[str]:

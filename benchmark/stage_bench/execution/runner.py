@@ -15,6 +15,7 @@ from stage_bench import fingerprint, registry
 from stage_bench.datasets.textgraph import TextGraph
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.features import source
+from stage_bench.features.spec import FeatureChoice
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs import provenance, scoring
 from stage_bench.runs.clock import Clock, PeakMemory
@@ -102,17 +103,20 @@ class Runner:
             reason = f"{type(error).__name__}: {reason}"
         if isinstance(error, MemoryError) or ("alloc" in reason and "memory" in reason):
             reason = f"out of memory: {reason}"
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(f"{job.title}\n{''.join(traceback.format_exception(error))}\n")
-        if isinstance(job, (TrainJob, EnsembleJob)):
-            self.store.put(self._record(job, status="failed", error=reason))
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{job.title}\n{''.join(traceback.format_exception(error))}\n")
+            if isinstance(job, (TrainJob, EnsembleJob)):
+                self.store.put(self._record(job, status="failed", error=reason))
+        except OSError as problem:  # a full disk, most likely, which is then also why the job failed
+            reason = f"{reason} (nor could this be recorded: {problem.strerror})"
         return Result(reason, failed=True)
 
     def _do(self, job: Job, memory: PeakMemory) -> str:
         if isinstance(job, EmbedJob):
             _, manifest = self._load_features(job)
-            return f"{manifest['rows']} texts, dimension {manifest['dimension']}"
+            return _embedded(job, manifest)
         if isinstance(job, TuneJob):
             found = self._tune(job)
             return f"{found.trials} trials, best val {found.val_accuracy:.4f}"
@@ -295,6 +299,20 @@ class Runner:
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             **more,
         )
+
+
+def _embedded(job: EmbedJob, manifest: dict[str, Any]) -> str:
+    what = "nodes" if isinstance(job.choice, FeatureChoice) else "texts"
+    said = [f"{manifest['rows']:,} {what}, dimension {manifest['dimension']}"]
+    if manifest["seconds"] > 0:
+        said.append(f"{manifest['rows'] / manifest['seconds']:,.0f} {what}/s")
+    if manifest.get("cut"):
+        said.append(f"{manifest['cut']:,} longer than {job.choice.max_length} tokens and cut")  # type: ignore[union-attr]
+    if "tokens" in manifest:
+        said.append(f"{manifest['tokens']:,} tokens")
+    if "dollars" in manifest:
+        said.append(f"{manifest['dollars']:.4f} US dollars")
+    return ", ".join(said)
 
 
 def diffusion_id(job: TuneJob | TrainJob, options: dict[str, Any], backbone: Any) -> str:

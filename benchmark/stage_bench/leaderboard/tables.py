@@ -57,6 +57,18 @@ LEGEND = f"""\
 * An empty cell was not measured. It never means zero."""
 
 
+MODEL_FACTS = (
+    ("name", "llm"),
+    ("source", "model"),
+    ("dimension", "dimensions"),
+    ("parameters", "parameters"),
+    ("released", "released"),
+    ("licence", "licence"),
+    ("trained_on", "this benchmark's texts in its training data"),
+)
+"""What leaderboard.md says of an embedding model: key, and the column's heading."""
+
+
 def markdown(
     board: pd.DataFrame,
     *,
@@ -68,13 +80,14 @@ def markdown(
     published_times: pd.DataFrame | None = None,
     versions: Mapping[str, str] | None = None,
     plots: Mapping[tuple[str, str], str] | None = None,
+    models: Sequence[Mapping[str, str]] = (),
 ) -> str:
     """leaderboard.md of a board: a section for each (dataset, split), published times, a legend.
 
     `runs_note` says how many runs there were; `configuration` are sentences on how they were made; `left_out` are
     sentences on what the suite asks for and the board does not show; `published_left_out` counts published rows on
     another split; `versions` maps what was used to its version; `plots` maps (dataset, split) to the path of its
-    plot, relative to the page. Text from data is escaped; the same arguments give the same text.
+    plot, relative to the page; `models` are what is known of the embedding models (MODEL_FACTS). Text from data is escaped; the same arguments give the same text.
     """
     parts = [f"# Leaderboard: {escape(suite)}"]
     if runs_note:
@@ -92,6 +105,7 @@ def markdown(
         parts += _section(members, (plots or {}).get((dataset, split)))
     if not rows:
         parts.append("No runs yet.")
+    parts += _models(models)
     parts += _times(published_times, {row["dataset"] for row in rows})
     parts.append(LEGEND)
     if versions:
@@ -272,6 +286,15 @@ def _beside(ours: Sequence[Row], theirs: Sequence[Row]) -> str:
 
 def _named(row: Row) -> str:
     return escape(", ".join(filter(None, (row["backbone"], inputs(row)))))
+
+
+def _models(models: Sequence[Mapping[str, str]]) -> list[str]:
+    """What a reader must know of the encoders: above all when they came out, and whether they saw these texts."""
+    if not models:
+        return []
+    columns = [(heading, "right" if key in ("dimension", "parameters") else "left") for key, heading in MODEL_FACTS]
+    cells = [[escape(model.get(key, "")) or "not known" for key, _ in MODEL_FACTS] for model in models]
+    return ["## Embedding models", _grid(columns, cells)]
 
 
 def _times(table: pd.DataFrame | None, datasets: set[str]) -> list[str]:

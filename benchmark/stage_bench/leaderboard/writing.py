@@ -27,13 +27,15 @@ def write(
     left_out: Sequence[str] = (),
     published_times: pd.DataFrame | None = None,
     versions: Mapping[str, str] | None = None,
+    models: Sequence[Mapping[str, str]] = (),
 ) -> list[Path]:
     """Write the report of `runs` (a frame with RUN_COLUMNS) to `folder`; the paths written, in a fixed order.
 
     `published` holds rows of `published.load`, `published_times` those of `published.times`; `source` is what
     reproduced rows say about their origin; `configuration` are sentences on how the runs were made; `left_out` about
     what is missing from the board;
-    `versions` maps software to versions, by default what the runs recorded. Each file is replaced as a whole, and
+    `versions` maps software to versions, by default what the runs recorded; `models` are facts
+    about the embedding models (`tables.MODEL_FACTS`). Each file is replaced as a whole, and
     the same arguments give the same bytes. Without matplotlib there are no plots, and the log says how to get them.
     """
     runs = check_runs(runs)
@@ -52,6 +54,7 @@ def write(
         published_times=published_times,
         versions=_versions(runs) if versions is None else versions,
         plots={key: f"plots/{name}" for key, name in names.items()},
+        models=models,
     )
     paths = [
         replace_text(folder / "leaderboard.csv", to_csv(board)),

@@ -97,14 +97,25 @@ class EmbeddingCache:
             (folder / "shards").mkdir(parents=True, exist_ok=True)
             (folder / "locks").mkdir(exist_ok=True)
             held: dict[int, FileLock] = {}
-            try:
-                for shard, vectors, spent in compute(self._claims(id_, rows, shards, held, wait)):
-                    self._write_shard(id_, rows, shard, vectors, spent)
-                    (folder / "locks" / shard.stem).unlink(missing_ok=True)  # whoever waits for it finds the shard done
-                    held.pop(shard.number).release()
-            finally:
-                for lock in held.values():
-                    lock.release()
+            busy: list[Shard] = []
+            while True:
+                try:
+                    for shard, vectors, spent in compute(self._claims(id_, rows, shards, held, busy)):
+                        self._write_shard(id_, rows, shard, vectors, spent)
+                        # Whoever waits for the lock finds the shard done.
+                        (folder / "locks" / shard.stem).unlink(missing_ok=True)
+                        held.pop(shard.number).release()
+                finally:
+                    for lock in held.values():
+                        lock.release()
+                    held.clear()
+                if not busy:
+                    break
+                # Nothing is held here while we wait, or two processes might wait for each other.
+                wait("waiting for another process that embeds the same texts")
+                with FileLock(folder / "locks" / busy[0].stem):
+                    (folder / "locks" / busy[0].stem).unlink(missing_ok=True)
+                busy.clear()
             return self._finish(id_, rows, shard_rows, shards, facts)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -118,7 +129,7 @@ class EmbeddingCache:
     def keep(
         self, id_: str, rows: int, make: Callable[[], tuple[np.ndarray, float]], facts: dict[str, Any]
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """What is there, else what `make` gives: (float32 [rows, dimension], seconds), in one piece; and the manifest."""
+        """What is there, else what `make` gives, (float32 [rows, dimension], seconds); and the manifest."""
         if self.read(id_) is None:
 
             def compute(shards: Iterable[Shard]) -> Iterator[Computed]:
@@ -141,34 +152,24 @@ class EmbeddingCache:
         return vectors, manifest
 
     def _claims(
-        self,
-        id_: str,
-        rows: int,
-        shards: list[Shard],
-        held: dict[int, FileLock],
-        wait: Callable[[str], None],
+        self, id_: str, rows: int, shards: list[Shard], held: dict[int, FileLock], busy: list[Shard]
     ) -> Iterator[Shard]:
-        """The shards that are to be computed here, each locked; last those that another process had in its hands."""
-        busy: list[Shard] = []
-        for blocking in (False, True):
-            for shard in list(busy) if blocking else shards:
-                if self._is_sound(id_, shard, self._vectors(id_, rows)):
-                    continue
-                lock = FileLock(self.root / id_ / "locks" / shard.stem)
-                try:
-                    lock.acquire(timeout=0)
-                except Timeout:
-                    if not blocking:
-                        busy.append(shard)
-                        continue
-                    wait("waiting for another process that embeds the same texts")
-                    lock.acquire()
-                if self._is_sound(id_, shard, self._vectors(id_, rows)):  # while we waited for it
-                    (self.root / id_ / "locks" / shard.stem).unlink(missing_ok=True)
-                    lock.release()
-                    continue
-                held[shard.number] = lock
-                yield shard
+        """The shards that are to be computed here, each locked; those in another process's hands go to `busy`."""
+        for shard in shards:
+            if self._is_sound(id_, shard, self._vectors(id_, rows)):
+                continue
+            lock = FileLock(self.root / id_ / "locks" / shard.stem)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                busy.append(shard)
+                continue
+            if self._is_sound(id_, shard, self._vectors(id_, rows)):  # done while we looked
+                (self.root / id_ / "locks" / shard.stem).unlink(missing_ok=True)
+                lock.release()
+                continue
+            held[shard.number] = lock
+            yield shard
 
     def _finish(
         self, id_: str, rows: int, shard_rows: int, shards: list[Shard], facts: dict[str, Any]
@@ -198,8 +199,13 @@ class EmbeddingCache:
         path = self.root / id_ / "vectors.npy"
         with FileLock(self.root / id_ / "locks" / "vectors"):
             whole = self._vectors(id_, rows)
-            if whole is None or whole.shape[1] != vectors.shape[1]:
+            if whole is None:
                 _create(path, (rows, vectors.shape[1]))
+            elif whole.shape[1] != vectors.shape[1]:
+                raise JobError(
+                    f"{vectors.shape[1]} dimensions, where earlier parts of this embedding have {whole.shape[1]}: "
+                    f"another model? Delete {path.parent} to begin anew"
+                )
         # Written, not mapped: a full disk is then an error here and not a signal that kills the process.
         with path.open("r+b") as file:
             file.seek(_header_size(path) + shard.start * vectors.shape[1] * 4)

@@ -32,3 +32,6 @@ class CodeModel:
 
     def spent(self) -> dict[str, float]:
         return {}
+
+    def close(self) -> None:
+        pass

@@ -37,7 +37,10 @@ class Encoder(Protocol):
         """float32 [len(items), dimension]."""
 
     def spent(self) -> dict[str, float]:
-        """What was spent since the last call besides time, such as `tokens` and `dollars`; usually nothing."""
+        """What is to be added up since the last call besides seconds: `tokens`, `dollars`, texts that were `cut`."""
+
+    def close(self) -> None:
+        """Called at the end, also after an error: stop what is still under way."""
 
 
 def encode(encoder: Encoder, prompts: Sequence[str], text_starts: Sequence[int]) -> np.ndarray:

@@ -50,7 +50,7 @@ def identity(graph: TextGraph, choice: LLMChoice) -> dict[str, Any]:
         "version": [VERSION, spec.version],
         "texts": graph.text_fingerprint,
         "model": choice.endpoint.model if choice.endpoint else model,
-        "revision": spec.revision,
+        "revision": [spec.revision, *spec.base],
         "encoder": "endpoint" if choice.endpoint else encoder or spec.loader,
         "prompt": [spec.prompt, spec.plain_prompt],
         "instruction": instruction_text(choice.instruction, graph.name, graph.instructions),
@@ -78,6 +78,7 @@ def embed(
     facts = {"content": content, "llm": choice.label, "dataset": graph.name, "texts": graph.num_nodes}
     if choice.reduction is not None:
         return _reduced(graph, choice, cache, device, progress, id_, facts)
+    _check_characters(graph)
     unique = list(dict.fromkeys(graph.texts))
     if cache.read(id_) is None:
         pairs = [render(choice.spec, content["instruction"], text) for text in unique]
@@ -88,6 +89,19 @@ def embed(
         return vectors, manifest
     row = {text: number for number, text in enumerate(unique)}
     return vectors[np.fromiter((row[text] for text in graph.texts), dtype=np.int64, count=graph.num_nodes)], manifest
+
+
+def _check_characters(graph: TextGraph) -> None:
+    """Half of a character pair is no character: no tokenizer takes it, and to drop it would be to change the text."""
+    assert graph.texts is not None
+    for node, text in enumerate(graph.texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise JobError(
+                f"dataset '{graph.name}': the text of node {node} holds a lone surrogate "
+                f"(U+{ord(text[error.start]):04X}, character {error.start}), which is no character; repair the text"
+            ) from None
 
 
 def _reduced(
@@ -125,32 +139,34 @@ class _Shards:
         self.choice, self.prompts, self.starts = choice, prompts, starts
         self.device = choice.device or device
         self.progress = progress
+        self.encoder: Encoder | None = None
 
     def __call__(self, shards: Iterable[Shard]) -> Iterator[Computed]:
         from stage_bench.llms import encoders
 
-        encoder: Encoder | None = None
         line: deque[_Submitted] = deque()
         with ExitStack() as stack:
             for shard in shards:
-                if encoder is None:
-                    encoder = encoders.load(self.choice, self.device)
-                    pool = _pool(encoder.threads or (cores() if self.device == "cpu" else 1))
+                if self.encoder is None:
+                    self.encoder = encoders.load(self.choice, self.device)
+                if not line:
+                    begin = time.perf_counter()
+                    pool = _pool(self.encoder, self.device)
                     stack.callback(pool.shutdown, cancel_futures=True)
-                    begin = time.perf_counter()
-                line.append(self._submit(encoder, pool, shard))
+                    stack.callback(self.encoder.close)
+                line.append(self._submit(self.encoder, pool, shard))
                 if len(line) > 1:
-                    yield self._computed(line.popleft(), encoder, begin)
+                    yield self._computed(line.popleft(), self.encoder, begin)
                     begin = time.perf_counter()
-            while line:
-                assert encoder is not None
-                yield self._computed(line.popleft(), encoder, begin)
+            while line and self.encoder is not None:
+                yield self._computed(line.popleft(), self.encoder, begin)
                 begin = time.perf_counter()
 
     def _submit(self, encoder: Encoder, pool: ThreadPoolExecutor, shard: Shard) -> _Submitted:
         here = slice(shard.start, shard.stop)
         items = encoder.tokenize(self.prompts[here], self.starts[here])
-        budget = self.choice.batch_tokens or TOKENS_PER_BATCH[self.device]
+        usual = TOKENS_PER_BATCH["cuda" if self.choice.endpoint else self.device]  # a server batches by itself
+        budget = self.choice.batch_tokens or usual
         groups = list(batches(encoder.lengths(items), budget))
         return shard, [(group, pool.submit(encoder.forward, [items[i] for i in group])) for group in groups]
 
@@ -180,11 +196,12 @@ class _Shards:
             raise JobError(f"llm '{label}' gave numbers that are not finite")
 
 
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """Several workers use one thread of torch's each; a single one, all of them."""
+def _pool(encoder: Encoder, device: str) -> ThreadPoolExecutor:
+    """Workers with one thread of torch's each; an encoder that is not safe in several threads has all of them."""
     import torch
 
-    threads = torch.get_num_threads() if workers == 1 else 1
+    workers = encoder.threads or (cores() if device == "cpu" else 1)
+    threads = torch.get_num_threads() if encoder.threads == 1 else 1
     return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
 
 

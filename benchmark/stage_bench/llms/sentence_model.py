@@ -44,7 +44,8 @@ class SentenceModel:
         if device == "cpu":
             onednn.speed_up(self.model)
         self.device = device
-        self.again = choice.normalize and choice.dtype != "float32"  # its own normalisation is as coarse as its dtype
+        # Its own normalisation, where it has one, is as coarse as its dtype.
+        self.normalize = choice.normalize
         self.tokenizing = threading.Lock()
 
     def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Sequence[str]:
@@ -66,10 +67,13 @@ class SentenceModel:
             batch = self.model.preprocess(list(items))
         batch = {key: value.to(self.device) if hasattr(value, "to") else value for key, value in batch.items()}
         vectors = self.model(batch)["sentence_embedding"].float()
-        if self.again:
+        if self.normalize:
             vectors = torch.nn.functional.normalize(vectors, dim=1)
         array: np.ndarray = vectors.cpu().numpy()
         return array
 
     def spent(self) -> dict[str, float]:
         return {}
+
+    def close(self) -> None:
+        pass

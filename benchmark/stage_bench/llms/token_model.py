@@ -16,6 +16,8 @@ from stage_bench.llms import onednn
 from stage_bench.llms.pooling import pool
 from stage_bench.llms.spec import LLMChoice
 
+_POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions")
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -48,6 +50,8 @@ class TokenModel:
         self.padding_side = "right"  # a causal model then never sees the padding
         self.end = self._end(folder)
         self.model = self._model(folder).to(device).eval()
+        self.max_length = self._longest()
+        self.cut = 0
         if device == "cpu":
             onednn.speed_up(self.model)
 
@@ -57,6 +61,26 @@ class TokenModel:
         return AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=self.choice.trust_remote_code
         )
+
+    def _longest(self) -> int:
+        """Tokens of a text that are kept: what the suite or the spec says, else what the model was made for.
+
+        Raises:
+            JobError: the model numbers its tokens from a table, and the table is shorter than that.
+        """
+        tables = [
+            module
+            for name, module in self.model.named_modules()
+            if isinstance(module, torch.nn.Embedding) and name.rpartition(".")[2] in _POSITION_TABLES
+        ]
+        wanted = self.choice.max_length
+        if not tables:
+            return wanted or getattr(self.model.config, "max_position_embeddings", self.tokenizer.model_max_length)
+        # RoBERTa's family begins after the padding token's id.
+        most = tables[0].num_embeddings - (0 if tables[0].padding_idx is None else tables[0].padding_idx + 1)
+        if wanted is not None and wanted > most:
+            raise JobError(f"llm '{self.choice.spec.name}': max_length: {wanted}, but the model takes {most} tokens")
+        return wanted or most
 
     def _end(self, folder: Path) -> str:
         """A token that is put after every text, where the tokenizer does not do it by itself; it is never cut off.
@@ -89,12 +113,13 @@ class TokenModel:
         encoded = self.tokenizer(
             [prompt + self.end for prompt in prompts],
             padding=False,
-            truncation=self.choice.max_length is not None,
-            max_length=self.choice.max_length,
+            truncation=True,
+            max_length=self.max_length,
             return_attention_mask=False,
             return_offsets_mapping=only_text,
         )
         types = encoded.get("token_type_ids")
+        self.cut += sum(bool(encoding.overflowing) for encoding in encoded.encodings or ())
         end = self.tokenizer.convert_tokens_to_ids(self.end) if self.end else None
         made = []
         for number, ids in enumerate(encoded["input_ids"]):
@@ -143,4 +168,9 @@ class TokenModel:
         return pool(self.model(**inputs).last_hidden_state.float(), counted, self.choice.pooling)
 
     def spent(self) -> dict[str, float]:
-        return {}
+        """`cut`: texts that were longer than `max_length` tokens."""
+        cut, self.cut = self.cut, 0
+        return {"cut": cut}
+
+    def close(self) -> None:
+        pass

@@ -67,3 +67,12 @@ def cpu() -> str:
     except (ValueError, OSError, AttributeError):
         memory = ""
     return f"{name}, {cores()} core{'s' if cores() > 1 else ''}{memory}"
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself; without, it is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16"))

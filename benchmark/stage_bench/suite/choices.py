@@ -10,14 +10,15 @@ from stage_bench.backbones.spec import BackboneChoice
 from stage_bench.datasets.splits import random_shares
 from stage_bench.errors import StageBenchError
 from stage_bench.features.spec import FeatureChoice
-from stage_bench.llms.prompts import VARIANTS
-from stage_bench.llms.spec import LLMChoice, LLMSpec
+from stage_bench.llms.spec import LLMChoice
 from stage_bench.located_yaml import Document
 from stage_bench.suite.folders import published_names, recipe_names
+from stage_bench.suite.labels import label
+from stage_bench.suite.llm_choices import choose_llm
 from stage_bench.suite.reading import validate
 from stage_bench.suite.recipe import Recipe, option_names
 from stage_bench.suite.recipe import load as load_recipe
-from stage_bench.suite.schema import BackboneEntry, DatasetEntry, EnsembleEntry, FeatureEntry, LLMEntry, SeedAxes, Suite
+from stage_bench.suite.schema import BackboneEntry, DatasetEntry, EnsembleEntry, FeatureEntry, SeedAxes, Suite
 from stage_bench.training.options import TrainingOptions, TuningOptions
 
 
@@ -53,7 +54,7 @@ def choose(suite: Suite, document: Document) -> Choices:
         _check_dataset(dataset, document, ["datasets", position])
     if suite.splits is not None:
         _check_split(suite.splits, document, ["splits"])
-    llms = [_llm(entry, document, ["llms", position]) for position, entry in enumerate(suite.llms)]
+    llms = [choose_llm(entry, document, ["llms", position]) for position, entry in enumerate(suite.llms)]
     _no_duplicates([f"{llm.label} ({llm.instruction})" for llm in llms], "llms", document)
     features = [_feature(entry, document, ["features", position]) for position, entry in enumerate(suite.features)]
     _no_duplicates([feature.label for feature in features], "features", document)
@@ -114,45 +115,6 @@ def _check_split(protocol: str, document: Document, location: list[str | int]) -
         raise document.error(location, f"unknown split '{protocol}' (valid: random-60-20-20, or other percentages)")
 
 
-def _llm(entry: LLMEntry, document: Document, location: list[str | int]) -> LLMChoice:
-    known = registry.specs("llms")
-    if entry.name not in known:
-        raise document.error([*location, "name"], registry.unknown("llm", entry.name, registry.ready("llms")))
-    spec: LLMSpec = known[entry.name]
-    if spec.needs:
-        raise document.error([*location, "name"], f"llm '{entry.name}' needs {spec.needs}")
-    if spec.remote_code and not entry.trust_remote_code and not spec.encoder:
-        problem = f"llm '{entry.name}' runs code of its repository; allow it with trust_remote_code: true"
-        raise document.error([*location, "name"], problem)
-    instruction = entry.instruction
-    if instruction is None:
-        instruction = "default" if spec.takes_instruction else "none"
-    elif instruction != "none" and not spec.takes_instruction:
-        problem = f"llm '{entry.name}' takes no instruction; write instruction: none, or leave it out"
-        raise document.error([*location, "instruction"], problem)
-    elif not instruction.strip():
-        raise document.error([*location, "instruction"], "an empty instruction; write instruction: none")
-    elif instruction not in (*VARIANTS, "none") and len(instruction.split()) == 1:
-        problem = registry.unknown("instruction", instruction, [*VARIANTS, "none"])
-        raise document.error([*location, "instruction"], f"{problem}; an instruction of your own is a sentence")
-    differing = {
-        key: value
-        for key in ("pooling", "max_length", "dtype", "normalize", "path")
-        if (value := getattr(entry, key)) is not None and (key == "path" or value != getattr(spec, key))
-    }
-    return LLMChoice(
-        spec=spec,
-        label=_label(entry.name, differing),
-        instruction=instruction,
-        pooling=entry.pooling or spec.pooling,
-        max_length=entry.max_length or spec.max_length,
-        dtype=entry.dtype or spec.dtype,
-        normalize=spec.normalize if entry.normalize is None else entry.normalize,
-        path=document.folder([*location, "path"]) / entry.path if entry.path else None,
-        trust_remote_code=entry.trust_remote_code,
-    )
-
-
 def _feature(entry: FeatureEntry, document: Document, location: list[str | int]) -> FeatureChoice:
     known = registry.specs("features")
     if entry.name not in known:
@@ -171,7 +133,7 @@ def _feature(entry: FeatureEntry, document: Document, location: list[str | int])
     options = validate(model, given, document, location).model_dump()
     standard = model().model_dump()
     differing = {key: value for key, value in options.items() if value != standard[key]}
-    return FeatureChoice(entry.name, _label(entry.name, differing), options)
+    return FeatureChoice(entry.name, label(entry.name, differing), options)
 
 
 def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: int) -> BackboneChoice:
@@ -205,7 +167,7 @@ def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: 
     tuning = entry.tuning or suite.tuning
     return BackboneChoice(
         name=entry.name,
-        label=_label(entry.name, differing),
+        label=label(entry.name, differing),
         version=spec.version,
         options=options,
         training=training,
@@ -270,17 +232,6 @@ def _space(
 def _settled_value(backbone: str, key: str, value: Any, document: Document, location: list[str | int]) -> Any:
     options, training = settle(backbone, {key: value}, document, location)
     return {**options, **training}[key]
-
-
-def _label(name: str, options: dict[str, Any]) -> str:
-    """`sign(s=4,p=2,t=1)`; the name alone where nothing differs."""
-    if not options:
-        return name
-    return f"{name}({','.join(f'{key}={_shown(value)}' for key, value in options.items())})"
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _seed_pairs(suite: Suite, document: Document) -> tuple[tuple[int, int], ...]:

@@ -144,6 +144,7 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
         except StageBenchError as error:
             # The message names the place in the dataset's own files, which is where the mistake is.
             raise StageBenchError(f"{error} (dataset '{entry.name}')") from None
+        _check_uses(choices, position, graph)
         try:
             protocol = _protocol(entry, choices, graph)
             graph.split(protocol, choices.seeds[0][0])
@@ -193,6 +194,18 @@ def _load(entry: DatasetEntry, here: Path, data: Path) -> TextGraph:
     spec = registry.get("datasets", entry.name)
     graph: TextGraph = registry.resolve(spec.loader)(spec, data, undirected=entry.undirected)
     return graph
+
+
+def _check_uses(choices: Choices, position: int, graph: TextGraph) -> None:
+    """Whether there is in a graph what training, and each backbone, needs."""
+    dataset = choices.datasets[position].name
+    if not graph.has_labels:
+        problem = f"dataset '{dataset}' has no labels: nothing can be trained on it"
+        raise choices.document.error(["datasets", position], problem)
+    for place, backbone in enumerate(choices.backbones):
+        if not graph.num_edges and registry.get("backbones", backbone.name).needs_edges:
+            problem = f"backbone '{backbone.label}' needs edges, but dataset '{dataset}' has none"
+            raise choices.document.error(["backbones", place], problem)
 
 
 def _protocol(entry: DatasetEntry, choices: Choices, graph: TextGraph) -> str:

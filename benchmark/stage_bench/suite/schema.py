@@ -50,6 +50,16 @@ class LLMEntry(_Strict):
     normalize: StrictBool | None = Field(None, description="scale embeddings to length 1")
     path: StrictStr | None = Field(None, description="a folder with the weights, relative to the suite")
     trust_remote_code: StrictBool = Field(False, description="run the code that lies beside the weights")
+    allow_pickled_weights: StrictBool = Field(False, description="read .bin weights where there are no safetensors")
+    dimensions: StrictInt | None = Field(None, ge=1, description="keep the first ones (Matryoshka models)")
+    pca: StrictInt | None = Field(None, ge=1, description="dimensions after PCA, fitted on all nodes' embeddings")
+    svd: StrictInt | None = Field(None, ge=1, description="dimensions after truncated SVD, fitted likewise")
+    batch_tokens: StrictInt | None = Field(None, ge=1, description="most tokens in a batch; changes the speed only")
+    device: Literal["cpu", "cuda"] | None = Field(None, description="where this model runs; else as --device says")
+    endpoint: StrictBool | StrictStr | None = Field(
+        None, description="an OpenAI-compatible server embeds: its base URL, or true for $OPENAI_BASE_URL"
+    )
+    endpoint_model: StrictStr | None = Field(None, description="what the server calls the model, if not its hub id")
 
 
 class FeatureEntry(BaseModel):

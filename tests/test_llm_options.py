@@ -1,0 +1,212 @@
+"""Options of an LLM's entry: they reach what they configure, or say what is wrong with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from stage_bench import registry
+from stage_bench.errors import JobError, StageBenchError
+from stage_bench.llms import encoders, encoding
+from stage_bench.llms.cache import EmbeddingCache
+from stage_bench.llms.reducing import reduce
+from stage_bench.llms.spec import Endpoint, LLMChoice, LLMSpec, Reduction
+from stage_bench.suite.choices import choose
+from stage_bench.suite.reading import read
+from tiny import choice, text_graph
+
+
+@pytest.fixture
+def chosen(suite_file):
+    """The choice that a suite makes of one entry."""
+
+    def make(**entry: object) -> LLMChoice:
+        suite = {"name": "s", "datasets": ["api-docs"], "llms": [entry], "backbones": ["mlp"]}
+        return choose(*read(suite_file(suite))).llms[0]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("entry", "label", "field", "value"),
+    [
+        ({"pca": 32}, "minilm(pca=32)", "reduction", Reduction("pca", 32)),
+        ({"svd": 32}, "minilm(svd=32)", "reduction", Reduction("svd", 32)),
+        ({"name": "qwen3-embedding-0.6b", "dimensions": 256}, None, "reduction", Reduction("truncate", 256)),
+        ({"batch_tokens": 99}, "minilm", "batch_tokens", 99),
+        ({"device": "cpu"}, "minilm", "device", "cpu"),
+        ({"allow_pickled_weights": True}, "minilm", "allow_pickle", True),
+        (
+            {"endpoint": "http://localhost:8000/v1/"},
+            "minilm(endpoint=true)",
+            "endpoint",
+            Endpoint("http://localhost:8000/v1", "sentence-transformers/all-MiniLM-L6-v2"),
+        ),
+        ({"endpoint": True, "endpoint_model": "mine"}, "minilm(endpoint=true)", "endpoint", Endpoint("", "mine")),
+    ],
+)
+def test_an_option_reaches_the_choice(chosen, entry, label, field, value):
+    made = chosen(**{"name": "minilm", **entry})
+    assert getattr(made, field) == value
+    if label is not None:
+        assert made.label == label
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"pca": 32, "svd": 32}, "pca and svd: choose one"),
+        ({"pca": 385}, "pca: 385 is more than the 384 dimensions of 'minilm'"),
+        ({"dimensions": 64}, "first dimensions are an embedding by themselves .* use pca: 64 or svd: 64"),
+        ({"pca": 0}, "greater than or equal to 1"),
+        ({"endpoint_model": "x"}, "set endpoint: too"),
+        ({"endpoint": "localhost:8000"}, "'localhost:8000' is no base URL"),
+        ({"endpoint": True, "pooling": "cls"}, "pooling: has no effect on a model that a server embeds"),
+        ({"endpoint": True, "dtype": "bfloat16"}, "dtype: has no effect"),
+        ({"device": "tpu"}, "device"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_place(chosen, entry, message):
+    with pytest.raises(StageBenchError, match=rf"suite\.yaml:\d+:\d+: .*{message}") as caught:
+        chosen(**{"name": "minilm", **entry})
+    assert "\n" not in str(caught.value)
+
+
+# --- fewer dimensions ---
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    random = np.random.RandomState(0)
+    return (random.randn(60, 12) * np.linspace(3, 0.1, 12) + 1).astype(np.float32)
+
+
+def test_truncation_keeps_the_first_dimensions(vectors):
+    cut = reduce(vectors, Reduction("truncate", 5), normalize=False)
+    assert np.array_equal(cut, vectors[:, :5])
+    unit = reduce(vectors, Reduction("truncate", 5), normalize=True)
+    np.testing.assert_allclose(unit, cut / np.linalg.norm(cut, axis=1, keepdims=True), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["pca", "svd"])
+def test_projections_agree_with_a_dense_svd(vectors, kind):
+    whole = vectors.astype(np.float64)
+    centred = whole - whole.mean(axis=0) if kind == "pca" else whole
+    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+    made = reduce(vectors, Reduction(kind, 4), normalize=True)
+    assert made.dtype == np.float32
+    assert made.shape == (60, 4)
+    np.testing.assert_allclose(np.abs(made), np.abs(left * scale)[:, :4], atol=2e-4)
+
+
+def test_more_dimensions_than_there_are_is_an_error(vectors):
+    for kind, rows in (("truncate", 60), ("pca", 8), ("svd", 8)):
+        with pytest.raises(JobError, match=f"{kind}: 13 .* is the most"):
+            reduce(vectors[:rows], Reduction(kind, 13), normalize=True)
+
+
+class Counting:
+    calls = 0
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        Counting.calls += 1
+        return np.array([[len(text), sum(map(ord, text)) % 97, text.count("a"), 1.0] for text in texts])
+
+
+def test_a_reduction_is_made_from_the_whole_embedding_which_is_embedded_once(own_registry, tmp_path):
+    registry.register_llm(name="counting", dimension=4)(Counting)
+    cache, graph = EmbeddingCache(tmp_path), text_graph(40)
+    base = choice(registry.get("llms", "counting"))
+    small, manifest = encoding.embed(graph, replace(base, reduction=Reduction("svd", 2)), cache, "cpu")
+    once = Counting.calls
+    whole, whole_manifest = encoding.embed(graph, base, cache, "cpu")
+    again, _ = encoding.embed(graph, replace(base, reduction=Reduction("svd", 2)), cache, "cpu")
+    assert Counting.calls == once > 0
+    assert (small.shape, whole.shape) == ((40, 2), (40, 4))
+    assert np.array_equal(small, again)
+    np.testing.assert_allclose(small, reduce(np.array(whole), Reduction("svd", 2), True), atol=1e-6)
+    assert manifest["seconds"] >= whole_manifest["seconds"]
+    assert manifest["content"]["reduction"] == ["svd", 2]
+
+
+# --- options of the loop and of the loaders ---
+
+
+def test_batch_tokens_is_the_budget(own_registry, tmp_path):
+    sizes: list[int] = []
+
+    class Sizes:
+        def encode(self, texts: list[str]) -> np.ndarray:
+            sizes.append(sum(map(len, texts)))
+            return np.ones((len(texts), 2))
+
+    registry.register_llm(name="sizes")(Sizes)
+    small = choice(registry.get("llms", "sizes"), batch_tokens=200)
+    encoding.embed(text_graph(40), small, EmbeddingCache(tmp_path), "cpu")
+    assert len(sizes) > 5
+    assert max(sizes) <= 200
+
+
+def test_the_entrys_device_goes_before_the_commands(own_registry, tmp_path, monkeypatch):
+    """Texts are embedded on the CPU though the command chose CUDA, which is not there."""
+    seen = []
+    monkeypatch.setattr(encoders, "load", lambda choice, device: seen.append(device) or Stub())
+    spec = LLMSpec(name="stub", dimension=2)
+    encoding.embed(text_graph(10), choice(spec, device="cpu"), EmbeddingCache(tmp_path), "cuda")
+    encoding.embed(text_graph(11), choice(spec), EmbeddingCache(tmp_path), "cuda")
+    assert seen == ["cpu", "cuda"]
+
+
+class Stub:
+    threads = 1
+
+    def tokenize(self, prompts, text_starts):
+        return prompts
+
+    def lengths(self, items):
+        return np.ones(len(items), dtype=np.int64)
+
+    def forward(self, items):
+        return np.ones((len(items), 2), dtype=np.float32)
+
+    def spent(self):
+        return {}
+
+    def close(self):
+        pass
+
+
+def test_pickled_weights_are_read_where_the_suite_says_so(tmp_path):
+    """And read without running anything in them."""
+    words = sorted({word for text in tiny.texts(20)[0] for word in text.split()})
+    safe = tiny.save_bert(tmp_path / "safe", words)
+    from safetensors.torch import load_file
+
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    for path in safe.iterdir():
+        if path.suffix != ".safetensors":
+            (pickled / path.name).write_bytes(path.read_bytes())
+    torch.save(load_file(safe / "model.safetensors"), pickled / "pytorch_model.bin")
+    spec = LLMSpec(name="mine", max_length=40)
+    text = ["neuron layer gradient"]
+    expected = encoders.encode(encoders.load(choice(spec, safe), "cpu"), text, [0])
+    allowed = choice(spec, pickled, allow_pickle=True)
+    assert np.array_equal(encoders.encode(encoders.load(allowed, "cpu"), text, [0]), expected)
+    assert encoding.identity(text_graph(10), allowed)["model"]
+    with pytest.raises(JobError, match="allow_pickled_weights: true"):
+        encoders.load(choice(spec, pickled), "cpu")
+
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"embeddings": Evil()}, pickled / "pytorch_model.bin")
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever transformers makes of torch's refusal
+        encoders.load(allowed, "cpu")
+    assert not (tmp_path / "ran").exists()
