@@ -159,7 +159,7 @@ def test_validate_says_what_is_left_out(stage_bench, tiny_folder, suite_file):
     path = suite_file(SUITE.replace("path: tiny}", "path: tiny}, {name: cora, optional: true}"))
     code, out, err = stage_bench("validate", path)
     assert (code, out) == (0, f"{path} is valid: 8 jobs\n")
-    assert err.startswith("cora is left out: it is not in the data folder (--data or $STAGE_BENCH_DATA); get ")
+    assert err.startswith("cora is left out: it is not in the data folder (--data or $STAGE_BENCH_DATA); fetch it ")
     assert err.count("\n") == 1
 
 

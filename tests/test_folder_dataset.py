@@ -121,7 +121,8 @@ def test_labels(raw_folder: Folder, labels: list[Any], card: str, expected: list
             ["Title:\n\nContent:\n y", "Title:\n\nContent:\n "],
         ),
         ("'{t}{t}'", [{"t": 3}, {"t": 2.5}], ["33", "2.52.5"]),
-        ("'{t} {not a column} {}'", [{"t": "{t}"}, {"t": "nan"}], ["{t} {not a column} {}", "nan {not a column} {}"]),
+        ("'{t} {{t}} }}{{'", [{"t": "{t}"}, {"t": "nan"}], ["{t} {t} }{", "nan {t} }{"]),
+        ("'{a title}{ t }'", [{"a title": "x", "t": "{{"}, {"a title": " ", "t": "y"}], ["x{{", " y"]),
     ],
 )
 def test_text_templates(raw_folder: Folder, template: str, rows: list[dict[str, Any]], texts: list[str]):

@@ -14,6 +14,7 @@ import stage_bench
 from stage_bench import registry
 from stage_bench.backbones.base import Backbone
 from stage_bench.errors import StageBenchError
+from stage_bench.llms.spec import LOADERS
 
 HEAVY = ("torch", "dgl", "pandas", "transformers", "sentence_transformers", "sklearn", "scipy", "optuna", "numpy")
 
@@ -67,7 +68,7 @@ def test_specs_are_complete():
             assert issubclass(registry.resolve(spec.module), Backbone)
             assert issubclass(registry.resolve(spec.options), BaseModel)
         if kind == "llms":
-            assert spec.loader in ("transformers", "sentence-transformers")
+            assert spec.loader in LOADERS
             assert "{text}" in spec.prompt
 
 

@@ -334,7 +334,7 @@ def test_an_optional_dataset_that_is_absent_is_left_out_with_a_word(tiny_folder,
     plan = make_plan(suite_file("\n".join({**SUITE, "datasets": f"datasets: [{entries}]"}.values())))
     assert {job.dataset for job in plan.jobs} == {"tiny"}
     cora, mine = plan.left_out
-    assert cora.startswith("cora is left out: it is not in the data folder (--data or $STAGE_BENCH_DATA); get ")
+    assert cora.startswith("cora is left out: it is not in the data folder (--data or $STAGE_BENCH_DATA); fetch it ")
     assert mine == "mine is left out: there is no dataset.yaml in absent"
 
 

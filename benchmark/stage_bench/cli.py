@@ -126,10 +126,11 @@ def prepare(
     device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:
-    """Embed the texts of a suite's datasets, so that `run` finds them done."""
-    from stage_bench.execution import running
+    """Fetch a suite's datasets and embed their texts; after that `run` needs no network."""
+    from stage_bench.execution import preparing, running
 
     console, folders = _start(data, results, Path("reports"), device, plugin)
+    preparing.obtain_datasets(running.read_suite(suite), folders.data, console)
     made = running.make_plan(suite, folders)
     for line in made.left_out:
         _say(console, line)

@@ -12,6 +12,7 @@ SPECS: tuple[BackboneSpec, ...] = (
         module="stage_bench.backbones.mlp:MLP",
         options=_OPTIONS + "MLPOptions",
         family="graph-free",
+        needs_edges=False,
     ),
     BackboneSpec(
         name="gcn",

@@ -19,6 +19,7 @@ class BackboneSpec:
     version: int = 1
     paper: str = ""
     family: str = "message passing"  # or "diffusion", "graph-free"
+    needs_edges: bool = True  # a graph without any is refused
     needs: str = ""  # what to get before it can be used; empty: ready
 
 

@@ -12,12 +12,16 @@ from stage_bench import fingerprint
 from stage_bench.errors import StageBenchError
 
 DEFAULT_RULE = "random-60-20-20"
+PARTS = ("train", "val", "test")
 _RANDOM = re.compile(r"random-(\d+)-(\d+)-(\d+)")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Node ids, int64 and sorted, of the three parts; they are disjoint and every node in them has a label."""
+    """Node ids, int64 and sorted, of the three parts.
+
+    They are disjoint, and every node in them has a label, unless no node of the graph has one.
+    """
 
     protocol: str
     seed: int | None  # None where the split is fixed
@@ -65,7 +69,7 @@ def random_split(labels: np.ndarray, protocol: str, seed: int) -> Split:
     first = len(nodes) * shares[0] // 100
     second = len(nodes) * (shares[0] + shares[1]) // 100
     parts = [np.sort(part).astype(np.int64) for part in (nodes[:first], nodes[first:second], nodes[second:])]
-    for part, ids in zip(("train", "val", "test"), parts, strict=True):
+    for part, ids in zip(PARTS, parts, strict=True):
         if len(ids) == 0:
             raise StageBenchError(f"split '{protocol}' of {len(nodes)} labelled nodes leaves the {part} part empty")
     return Split(protocol, seed, *parts)
@@ -78,8 +82,9 @@ def fixed_split(labels: np.ndarray, protocol: str, parts: dict[str, np.ndarray],
         StageBenchError: a part is empty, names a node that does not exist or has no label, or shares a node with
             another part.
     """
-    owner = np.full(len(labels), "", dtype=object)
-    for part, nodes in parts.items():
+    no_labels = not (labels >= 0).any()  # then nothing can be trained, and the split is only there to be shown
+    owner = np.full(len(labels), -1, dtype=np.int8)
+    for number, (part, nodes) in enumerate(parts.items()):
         if len(nodes) == 0:
             raise StageBenchError(f"{where}: the {part} part is empty")
         outside = nodes[(nodes < 0) | (nodes >= len(labels))]
@@ -88,15 +93,16 @@ def fixed_split(labels: np.ndarray, protocol: str, parts: dict[str, np.ndarray],
                 f"{where}: the {part} part names node {outside[0]}, but the nodes are 0 to {len(labels) - 1}"
             )
         unlabelled = nodes[labels[nodes] < 0]
-        if len(unlabelled):
+        if len(unlabelled) and not no_labels:
             raise StageBenchError(
                 f"{where}: node {unlabelled[0]} belongs to the {part} part but has no label ({len(unlabelled)} such)"
             )
-        for node in nodes:
-            if owner[node] == part:
-                raise StageBenchError(f"{where}: the {part} part names node {node} twice")
-            if owner[node]:
-                raise StageBenchError(f"{where}: node {node} belongs to both {owner[node]} and {part}")
-            owner[node] = part
-    sorted_parts = [np.sort(parts[part]).astype(np.int64) for part in ("train", "val", "test")]
+        ids, counts = np.unique(nodes, return_counts=True)
+        if (counts > 1).any():
+            raise StageBenchError(f"{where}: the {part} part names node {ids[counts > 1][0]} twice")
+        taken = ids[owner[ids] >= 0]
+        if len(taken):
+            raise StageBenchError(f"{where}: node {taken[0]} belongs to both {list(parts)[owner[taken[0]]]} and {part}")
+        owner[ids] = number
+    sorted_parts = [np.sort(parts[part]).astype(np.int64) for part in PARTS]
     return Split(protocol, None, *sorted_parts)

@@ -22,8 +22,14 @@ def check(kind: str, name: str, data: Path, device: str) -> Iterator[Line]:
         yield from backbones.check(name)
     elif kind == "datasets":
         from stage_bench.datasets import checking as datasets
+        from stage_bench.datasets.folder import FolderProblems
         from stage_bench.execution.describing import dataset
 
-        yield from datasets.check(dataset(name, data))
+        try:
+            graph = dataset(name, data)
+        except FolderProblems as error:
+            yield from (Line(problem, False) for problem in error.problems)
+            return
+        yield from datasets.check(graph)
     else:
         raise StageBenchError(f"there is no check for {kind}; `stage-bench run` a small suite with it")

@@ -9,6 +9,8 @@ from typing import Any
 from stage_bench import registry
 from stage_bench.datasets.textgraph import TextGraph
 
+_WIDTH = 100  # characters of a value on a line
+
 
 def describe(kind: str, name: str, data: Path) -> dict[str, Any]:
     """Raises StageBenchError: there is no such entry, or its files are absent or wrong."""
@@ -42,14 +44,33 @@ def dataset(name: str, data: Path) -> TextGraph:
 
 
 def text(facts: dict[str, Any]) -> str:
-    """`key: value` lines; mappings on one line each."""
+    """A line for each key; counts of many things and lists of sentences go on in indented lines."""
     width = max(len(key) for key in facts)
-    return "\n".join(f"{key:<{width}}  {_shown(value)}" for key, value in facts.items())
+    gap = "\n" + " " * (width + 2)
+    return "\n".join(f"{key:<{width}}  {gap.join(_lines(value))}" for key, value in facts.items())
+
+
+def _lines(value: Any) -> list[str]:
+    """What is shown of a value: one line, but for counts that are too many for one, and sentences."""
+    if isinstance(value, list) and any(" " in str(item) for item in value):
+        return [_shown(item) for item in value]
+    if not isinstance(value, dict) or not all(isinstance(item, int) for item in value.values()):
+        return [_shown(value)]
+    lines = [""]
+    for item in _items(value):
+        if lines[-1] and len(lines[-1]) + len(item) > _WIDTH:
+            lines.append("")
+        lines[-1] += f"{item}, "
+    return [*(line.rstrip() for line in lines[:-1]), lines[-1].removesuffix(", ")]
+
+
+def _items(value: dict[str, Any]) -> list[str]:
+    return [f"{_shown(key)}: {_shown(item)}" for key, item in value.items()]
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
+        return ", ".join(_items(value))
     if isinstance(value, (list, tuple)):
         return ", ".join(_shown(item) for item in value)
     if isinstance(value, float) and value.is_integer():

@@ -19,7 +19,7 @@ from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs import provenance
 from stage_bench.runs.store import Store
 from stage_bench.suite import planning
-from stage_bench.suite.choices import choose
+from stage_bench.suite.choices import Choices, choose
 from stage_bench.suite.planning import EmbedJob, Job, Plan, TrainJob
 from stage_bench.suite.reading import read
 from stage_bench.training import tuning
@@ -34,9 +34,14 @@ class Folders:
     reports: Path
 
 
+def read_suite(suite: Path) -> Choices:
+    """Read and check a suite; no dataset is looked at."""
+    return choose(*read(suite))
+
+
 def make_plan(suite: Path, folders: Folders, note: Callable[[str], None] = lambda line: None) -> Plan:
     """Read, check and plan a suite. Writes nothing."""
-    return planning.make(choose(*read(suite)), folders.data, note)
+    return planning.make(read_suite(suite), folders.data, note)
 
 
 def todo(plan: Plan, folders: Folders, warn: Callable[[str], None]) -> list[Job]:

@@ -31,13 +31,17 @@ def identity(graph: TextGraph, choice: LLMChoice | FeatureChoice) -> dict[str, A
         raise StageBenchError(f"dataset '{graph.name}' has no texts, which '{choice.label}' needs")
     if isinstance(choice, LLMChoice):
         return encoding.identity(graph, choice)
-    return {
+    spec = registry.get("features", choice.name)
+    content = {
         "kind": "features",
         "source": choice.name,
-        "version": registry.get("features", choice.name).version,
+        "version": spec.version,
         "options": choice.options,
         "dataset": graph.fingerprint,
     }
+    if spec.reads:
+        content["reads"] = registry.resolve(spec.reads)(graph, _options(choice))
+    return content
 
 
 def load(
@@ -56,10 +60,14 @@ def load(
 
     def make() -> tuple[np.ndarray, float]:
         begin = time.perf_counter()
-        options = registry.resolve(spec.options)(**choice.options) if spec.options else None
-        matrix = np.asarray(registry.resolve(spec.builder)(graph, options), dtype=np.float32)
+        matrix = np.asarray(registry.resolve(spec.builder)(graph, _options(choice)), dtype=np.float32)
         if matrix.shape[0] != graph.num_nodes or matrix.ndim != 2 or not np.isfinite(matrix).all():
             raise JobError(f"features '{choice.label}' of shape {matrix.shape} are not one finite row a node")
         return matrix, time.perf_counter() - begin
 
     return cache.keep(id_, graph.num_nodes, make, {"content": content, "dataset": graph.name})
+
+
+def _options(choice: FeatureChoice) -> Any:
+    model = registry.get("features", choice.name).options
+    return registry.resolve(model)(**choice.options) if model else None

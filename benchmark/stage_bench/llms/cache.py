@@ -189,6 +189,7 @@ class EmbeddingCache:
             "dimension": int(vectors.shape[1]),
             "seconds": 0.0,
             **{key: round(value, 6) for key, value in spent.items()},
+            "rows_per_second": round(rows / spent["seconds"], 3) if spent["seconds"] else None,
             **facts,
         }
         files.write_json(folder / "manifest.json", manifest)

@@ -182,7 +182,7 @@ def _absence(entry: DatasetEntry) -> str:
     if entry.path is not None:
         return f"{entry.name} is left out: there is no dataset.yaml in {entry.path}"
     spec = registry.get("datasets", entry.name)
-    return f"{entry.name} is left out: it is not in the data folder (--data or $STAGE_BENCH_DATA); get {spec.get}"
+    return f"{entry.name} is left out: it is not in the data folder (--data or $STAGE_BENCH_DATA); {spec.how_to_get}"
 
 
 def _load(entry: DatasetEntry, here: Path, data: Path) -> TextGraph:

@@ -1,0 +1,38 @@
+"""Feature matrices that come with a dataset: `.npy` files with one row a node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from stage_bench.errors import StageBenchError
+
+_ROWS = 100_000  # at a time
+
+
+def open_matrix(path: Path, num_nodes: int) -> np.ndarray:
+    """The matrix [num_nodes, dimension] as it lies on disk, mapped into memory, never unpickled.
+
+    Raises:
+        StageBenchError: it is no array of numbers with one row a node.
+    """
+    try:
+        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise StageBenchError(f"{path}: not a NumPy array: {' '.join(str(error).split())}") from None
+    if not isinstance(matrix, np.ndarray):  # an archive of several under this name
+        raise StageBenchError(f"{path}: not a NumPy array: it is an archive")
+    if matrix.dtype.kind not in "fiub":
+        raise StageBenchError(f"{path}: holds {matrix.dtype}, not numbers")
+    if matrix.ndim != 2 or matrix.shape[1] == 0:
+        raise StageBenchError(f"{path}: has the shape {list(matrix.shape)}, not [nodes, dimension]")
+    if matrix.shape[0] != num_nodes:
+        raise StageBenchError(f"{path}: has {matrix.shape[0]} rows, but there are {num_nodes} nodes")
+    return matrix
+
+
+def is_finite(matrix: np.ndarray) -> bool:
+    """Whether no value is infinite or NaN; read in blocks of rows."""
+    blocks = (matrix[start : start + _ROWS] for start in range(0, len(matrix), _ROWS))
+    return all(bool(np.isfinite(block).all()) for block in blocks)
