@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stage_bench.datasets.archives import stem, unpack
+from stage_bench.datasets.upstream.archives import stem, unpack
 from stage_bench.errors import StageBenchError
 
 FILES = {"top/a.txt": b"one", "top/deep/http:##www.x.org#~me#p_1.ps": b"two", "top/empty": b"", "b.txt": b"three"}

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from loopback import Server, serving
-from stage_bench.datasets import checksums, fetching
 from stage_bench.datasets.spec import Source
+from stage_bench.datasets.upstream import checksums, fetching
 from stage_bench.errors import StageBenchError
 
 BODY = bytes(range(256)) * 4096  # 1 MiB

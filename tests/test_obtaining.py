@@ -14,10 +14,10 @@ import pytest
 import upstream_samples as samples
 from loopback import Server, serving
 from stage_bench import located_yaml, registry
-from stage_bench.datasets import fetching, obtaining
 from stage_bench.datasets.folder import DatasetMissing
 from stage_bench.datasets.spec import DatasetSpec, Source
 from stage_bench.datasets.textgraph import TextGraph
+from stage_bench.datasets.upstream import fetching, obtaining
 from stage_bench.errors import StageBenchError
 
 NAMED = ("cora", "pubmed", "ogbn-arxiv", "ogbn-products", "ogbn-products-subset", "tape-arxiv23")
@@ -218,7 +218,7 @@ def test_a_data_folder_that_is_none(server: Server, tmp_path: Path):
 _CHILD = """
 import sys, time
 from pathlib import Path
-from stage_bench.datasets import obtaining
+from stage_bench.datasets.upstream import obtaining
 from stage_bench.datasets.spec import DatasetSpec, Source
 url, data, stop = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 def step(done, total, what):
@@ -226,7 +226,7 @@ def step(done, total, what):
         print(what, flush=True)
         time.sleep(60)
 spec = DatasetSpec(name='cora', sources=(Source(file='cora_orig.zip', url=url, unpack=True),),
-                   reader='stage_bench.datasets.cora:read')
+                   reader='stage_bench.datasets.upstream.cora:read')
 obtaining.obtain(spec, data, step)
 print('done', flush=True)
 """
@@ -277,7 +277,7 @@ def test_the_catalog_says_where_everything_comes_from():
 
 def test_a_dataset_of_ones_own(server: Server, tmp_path: Path):
     """A reader that a plug-in brings."""
-    from stage_bench.datasets.table import Table
+    from stage_bench.datasets.upstream.table import Table
 
     def read(upstream: Path) -> Table:
         rows = (upstream / "rows.txt").read_text().split()

@@ -19,7 +19,7 @@ from stage_bench.datasets.spec import Source
 stage_bench.register_dataset(
     name="small-cora",
     loader="stage_bench.datasets.folder:load_named",
-    reader="stage_bench.datasets.cora:read",
+    reader="stage_bench.datasets.upstream.cora:read",
     sources=(Source(file="cora_orig.zip", url="{url}", unpack=True),),
 )
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import pyg_files
-from stage_bench.datasets import torch_files
+from stage_bench.datasets.upstream import torch_files
 from stage_bench.errors import StageBenchError
 
 ROW, COL = [0, 0, 1, 3], [1, 2, 2, 0]
@@ -212,7 +212,7 @@ def test_nothing_runs(tmp_path: Path, protocol: int, where: str):
         ("torch_geometric.datax", "Data"),
         ("torch_geometric.data.data", "os.system"),
         ("torch_sparse.tensor", "torch.load"),
-        ("stage_bench.datasets.torch_files", "read"),
+        ("stage_bench.datasets.upstream.torch_files", "read"),
         ("__main__", "Data"),
         ("collections", "namedtuple"),
         ("_codecs", "lookup"),

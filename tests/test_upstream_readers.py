@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import upstream_samples as samples
-from stage_bench.datasets import cora, folder, folder_writing, ogbn, products_subset, pubmed, tape_arxiv23
-from stage_bench.datasets.table import Table
-from stage_bench.datasets.upstream_files import find
+from stage_bench.datasets import folder
+from stage_bench.datasets.upstream import cora, folder_writing, ogbn, products_subset, pubmed, tape_arxiv23
+from stage_bench.datasets.upstream.lookup import find
+from stage_bench.datasets.upstream.table import Table
 from stage_bench.errors import StageBenchError
 
 PAPERS = [("31336", "Neural_Networks"), ("35", "Genetic_Algorithms"), ("1033", "Theory"), ("7", "Case_Based")]

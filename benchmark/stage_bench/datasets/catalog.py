@@ -68,7 +68,7 @@ SPECS = (
             ),
             _gpt_preds("cora"),
         ),
-        reader="stage_bench.datasets.cora:read",
+        reader="stage_bench.datasets.upstream.cora:read",
         instructions=_papers("Identify the machine-learning topic of a paper based on its title and abstract"),
     ),
     DatasetSpec(
@@ -84,7 +84,7 @@ SPECS = (
             ),
             _gpt_preds("pubmed"),
         ),
-        reader="stage_bench.datasets.pubmed:read",
+        reader="stage_bench.datasets.upstream.pubmed:read",
         instructions=_papers(
             "Identify the type of diabetes that a PubMed paper studies based on its title and abstract"
         ),
@@ -113,7 +113,7 @@ SPECS = (
             ),
             _gpt_preds("ogbn-arxiv"),
         ),
-        reader="stage_bench.datasets.ogbn:read_arxiv",
+        reader="stage_bench.datasets.upstream.ogbn:read_arxiv",
         instructions=_papers("Identify the arXiv computer-science category of a paper based on its title and abstract"),
     ),
     DatasetSpec(
@@ -138,7 +138,7 @@ SPECS = (
                 unpack=True,
             ),
         ),
-        reader="stage_bench.datasets.ogbn:read_products",
+        reader="stage_bench.datasets.upstream.ogbn:read_products",
         instructions=_products("Identify the Amazon department of a product based on its title and description"),
     ),
     DatasetSpec(
@@ -156,7 +156,7 @@ SPECS = (
             ),
             _gpt_preds("ogbn-products"),
         ),
-        reader="stage_bench.datasets.products_subset:read",
+        reader="stage_bench.datasets.upstream.products_subset:read",
         instructions=_products("Identify the Amazon department of a product based on its title and description"),
     ),
     DatasetSpec(
@@ -171,7 +171,7 @@ SPECS = (
             Source(file="paper_info.csv", url=f"{_TAPE}/dataset/arxiv_2023_orig/paper_info.csv"),
             _gpt_preds("arxiv_2023"),
         ),
-        reader="stage_bench.datasets.tape_arxiv23:read",
+        reader="stage_bench.datasets.upstream.tape_arxiv23:read",
         instructions=_papers("Identify the arXiv computer-science category of a paper based on its title and abstract"),
     ),
     DatasetSpec(

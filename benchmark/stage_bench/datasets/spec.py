@@ -55,6 +55,6 @@ class DatasetSpec:
             return f"get {self.get}"
         files = " and ".join(source.file for source in self.sources if not source.optional)
         return (
-            f"fetch it with `stage-bench prepare SUITE`, or put {files} into <data folder>/upstream/{self.name}/ and do "
-            "the same"
+            f"fetch it with `stage-bench prepare SUITE`, or put {files} into <data folder>/upstream/{self.name}/ and do"
+            " the same"
         )

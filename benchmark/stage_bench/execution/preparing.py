@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.text import Text
 
 from stage_bench import registry
-from stage_bench.datasets import obtaining
+from stage_bench.datasets.upstream import obtaining
 from stage_bench.errors import StageBenchError
 from stage_bench.suite.choices import Choices
 

@@ -87,7 +87,8 @@ def markdown(
     `runs_note` says how many runs there were; `configuration` are sentences on how they were made; `left_out` are
     sentences on what the suite asks for and the board does not show; `published_left_out` counts published rows on
     another split; `versions` maps what was used to its version; `plots` maps (dataset, split) to the path of its
-    plot, relative to the page; `models` are what is known of the embedding models (MODEL_FACTS). Text from data is escaped; the same arguments give the same text.
+    plot, relative to the page; `models` are what is known of the embedding models (MODEL_FACTS). Text from data is
+    escaped; the same arguments give the same text.
     """
     parts = [f"# Leaderboard: {escape(suite)}"]
     if runs_note:

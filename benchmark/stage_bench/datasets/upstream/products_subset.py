@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from stage_bench.datasets import categories, torch_files
-from stage_bench.datasets.csv_columns import read_columns
-from stage_bench.datasets.table import Table
-from stage_bench.datasets.upstream_files import count, find, gpt_predictions
+from stage_bench.datasets.upstream import categories, torch_files
+from stage_bench.datasets.upstream.csv_columns import read_columns
+from stage_bench.datasets.upstream.lookup import count, find, gpt_predictions
+from stage_bench.datasets.upstream.table import Table
 from stage_bench.errors import StageBenchError
 
 _PARTS = {"train": "train_mask", "val": "val_mask", "test": "test_mask"}

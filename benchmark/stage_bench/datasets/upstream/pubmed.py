@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from stage_bench.datasets.table import Table
-from stage_bench.datasets.upstream_files import count, edges_between, find, gpt_predictions, lines
+from stage_bench.datasets.upstream.lookup import count, edges_between, find, gpt_predictions, lines
+from stage_bench.datasets.upstream.table import Table
 from stage_bench.errors import StageBenchError
 
 LABEL_NAMES = ("Diabetes Mellitus, Experimental", "Diabetes Mellitus Type 1", "Diabetes Mellitus Type 2")

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from stage_bench.datasets.table import Table
-from stage_bench.datasets.text_spool import TextSpool
-from stage_bench.datasets.upstream_files import count, find, gpt_predictions, lines
+from stage_bench.datasets.upstream.lookup import count, find, gpt_predictions, lines
+from stage_bench.datasets.upstream.table import Table
+from stage_bench.datasets.upstream.text_spool import TextSpool
 from stage_bench.errors import StageBenchError
 
 _ROWS = 200_000  # of the feature table at a time

@@ -16,9 +16,9 @@ import requests
 import urllib3
 
 from stage_bench import files
-from stage_bench.datasets import checksums
-from stage_bench.datasets.checksums import Record
 from stage_bench.datasets.spec import Source
+from stage_bench.datasets.upstream import checksums
+from stage_bench.datasets.upstream.checksums import Record
 from stage_bench.errors import StageBenchError
 
 PAUSES = (1.0, 4.0, 10.0)

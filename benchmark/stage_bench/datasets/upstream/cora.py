@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stage_bench.datasets.table import Table
-from stage_bench.datasets.upstream_files import count, decode, edges_between, find, gpt_predictions, lines
+from stage_bench.datasets.upstream.lookup import count, decode, edges_between, find, gpt_predictions, lines
+from stage_bench.datasets.upstream.table import Table
 from stage_bench.errors import StageBenchError
 
 LABEL_NAMES = (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from stage_bench.datasets.table import Table
+from stage_bench.datasets.upstream.table import Table
 from stage_bench.errors import StageBenchError
 
 _EDGES = 1_000_000  # at a time

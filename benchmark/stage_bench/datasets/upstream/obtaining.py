@@ -11,10 +11,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from stage_bench import registry
-from stage_bench.datasets import archives, checksums, fetching, folder_writing
 from stage_bench.datasets.folder import DatasetMissing
 from stage_bench.datasets.spec import DatasetSpec, Source
-from stage_bench.datasets.table import Table
+from stage_bench.datasets.upstream import archives, checksums, fetching, folder_writing
+from stage_bench.datasets.upstream.table import Table
 from stage_bench.errors import StageBenchError
 
 Step = Callable[[int, int, str], None]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from stage_bench.datasets import inert_pickles
-from stage_bench.datasets.inert_pickles import Record
+from stage_bench.datasets.upstream import inert_pickles
+from stage_bench.datasets.upstream.inert_pickles import Record
 from stage_bench.errors import StageBenchError
 
 
