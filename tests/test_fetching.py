@@ -142,7 +142,7 @@ def test_a_kill_leaves_what_the_next_call_goes_on_from(server: Server, folder: P
     url = server.put("/f", BODY * 64)
     code = (
         "import sys; from pathlib import Path\n"
-        "from stage_bench.datasets import fetching\n"
+        "from stage_bench.datasets.upstream import fetching\n"
         "from stage_bench.datasets.spec import Source\n"
         "fetching.fetch(Source(file='data.zip', url=sys.argv[1]), Path(sys.argv[2]),\n"
         "               lambda done, total: print(done, flush=True))\n"

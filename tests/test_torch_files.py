@@ -154,7 +154,7 @@ def test_neither_torch_nor_pyg_is_needed(tmp_path: Path):
     """And what a file makes is not left behind."""
     path = pyg_files.save(tmp_path / "g.pt", "new", {"y": torch.zeros(2)}, (ROW, COL, 5))
     code = (
-        "import sys; from pathlib import Path; from stage_bench.datasets import torch_files\n"
+        "import sys; from pathlib import Path; from stage_bench.datasets.upstream import torch_files\n"
         "torch_files.read(Path(sys.argv[1]))\n"
         "print([name for name in ('torch', 'torch_geometric', 'torch_sparse') if name in sys.modules])"
     )
