@@ -11,7 +11,9 @@ import numpy as np
 import pandas
 import pytest
 
+from conftest import NUM_NODES
 from stage_bench.datasets import folder
+from stage_bench.datasets.spec import DatasetSpec
 from stage_bench.datasets.textgraph import TextGraph, clean_edges
 
 TEXT = "text: '{t}'\n"
@@ -195,3 +197,15 @@ def test_the_dgl_graph(tiny_folder):
 
 def test_isolated_nodes_stay_in_the_dgl_graph(raw_folder: Folder):
     assert folder.load(raw_folder(edges="src,dst\n")).graph.num_nodes() == 6
+
+
+def test_a_registered_dataset_says_what_the_registry_knows(tiny_folder, tmp_path: Path):
+    tiny_folder("known")
+    spec = DatasetSpec(name="known", nodes=NUM_NODES, classes=5, licence="CC0")
+    facts = folder.load_named(spec, tmp_path).facts
+    assert facts["licence"] == "CC0"
+    assert facts["not as published"] == "the published known has 5 classes, not 3"
+    tiny_folder("said", licence="CC-BY")
+    facts = folder.load_named(DatasetSpec(name="said", classes=3, licence="CC0"), tmp_path).facts
+    assert facts["licence"] == "CC-BY", "the folder's own word counts"
+    assert "not as published" not in facts

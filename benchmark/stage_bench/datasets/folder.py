@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,16 @@ def load_named(spec: DatasetSpec, data: Path, *, undirected: bool = True) -> Tex
         raise DatasetMissing(
             f"dataset '{spec.name}' is not in the data folder {data} (--data or $STAGE_BENCH_DATA); {spec.how_to_get}"
         )
-    return load(folder, spec.name, instructions=spec.instructions, undirected=undirected)
+    graph = load(folder, spec.name, instructions=spec.instructions, undirected=undirected)
+    return replace(graph, facts={**_known(spec, graph), **graph.facts})
+
+
+def _known(spec: DatasetSpec, graph: TextGraph) -> dict[str, Any]:
+    """What the registry knows of a dataset, for the card of a folder that does not say it."""
+    facts = {"licence": spec.licence} if spec.licence else {}
+    counts = (("nodes", spec.nodes, graph.num_nodes), ("classes", spec.classes, graph.num_classes))
+    other = [f"{expected:,} {what}, not {here:,}" for what, expected, here in counts if expected not in (None, here)]
+    return facts | ({"not as published": f"the published {spec.name} has {', '.join(other)}"} if other else {})
 
 
 def load(
