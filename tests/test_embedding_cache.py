@@ -228,7 +228,7 @@ def test_what_was_spent_adds_up_over_an_interruption(cache):
 
 def test_several_at_once_share_the_work(cache):
     """Processes, here threads, take a shard each, and wait at the end for those that others have in their hands."""
-    calls, waited = [], []
+    calls = []
     everyone = threading.Barrier(4, timeout=30)
 
     def compute(shards):
@@ -238,7 +238,7 @@ def test_several_at_once_share_the_work(cache):
             calls.append((threading.get_ident(), shard.start))
             yield shard, np.full((shard.stop - shard.start, 2), shard.start, dtype=np.float32), {"seconds": 0.1}
 
-    threads = [threading.Thread(target=cache.write, args=("id", 40, 4, compute, {}, waited.append)) for _ in range(4)]
+    threads = [threading.Thread(target=cache.write, args=("id", 40, 4, compute, {})) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -272,7 +272,7 @@ def test_a_process_that_holds_a_shard_is_waited_for(cache):
     thread = threading.Thread(target=cache.write, args=("id", 4, 4, slow, {}))
     thread.start()
     assert started.wait(30)
-    cache.write("id", 4, 4, quick, {}, wait)
+    EmbeddingCache(cache.root, wait).write("id", 4, 4, quick, {})
     thread.join()
     assert calls == ["slow"]
     assert len(waited) == 1

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -172,13 +172,13 @@ class LocalExecutor:
                 self._finish(job, content[0])
 
 
-def make_runner(setting: Setting, devices: Devices, warn: Any) -> Runner:
+def make_runner(setting: Setting, devices: Devices, say: Callable[[str], None]) -> Runner:
     return Runner(
         graphs=setting.graphs,
         load_seconds=setting.load_seconds,
         embeds=setting.embeds,
-        store=Store(setting.results, warn),
-        cache=EmbeddingCache(setting.results / "embeddings"),
+        store=Store(setting.results, say),
+        cache=EmbeddingCache(setting.results / "embeddings", say),
         devices=devices,
         log=setting.log,
         on_step=lambda done, total, what: None,

@@ -50,8 +50,10 @@ Computed = tuple[Shard, np.ndarray, dict[str, float]]
 class EmbeddingCache:
     """The embeddings of one results folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = lambda line: None) -> None:
+        """say: is told when other processes have the rest in their hands."""
         self.root = root
+        self.say = say
 
     def manifest(self, id_: str) -> dict[str, Any] | None:
         """What is known of a finished embedding; None where it is absent or unfinished."""
@@ -80,12 +82,10 @@ class EmbeddingCache:
         shard_rows: int,
         compute: Callable[[Iterable[Shard]], Iterator[Computed]],
         facts: dict[str, Any],
-        wait: Callable[[str], None] = lambda line: None,
     ) -> dict[str, Any]:
         """Fill in what is missing: `compute` takes the shards to do, one after another, and yields each when done.
 
-        Returns the manifest; what each shard cost when it was computed is added up in it. `wait` is told when the rest
-        is in another process's hands.
+        Returns the manifest; what each shard cost when it was computed is added up in it.
 
         Raises:
             JobError: the disk is full; what was written before is kept.
@@ -111,7 +111,7 @@ class EmbeddingCache:
                 if not busy:
                     break
                 # Nothing is held here while we wait, or two processes might wait for each other.
-                wait("waiting for another process that embeds the same texts")
+                self.say("waiting for another process that embeds the same texts")
                 with FileLock(folder / "locks" / busy[0].stem):
                     (folder / "locks" / busy[0].stem).unlink(missing_ok=True)
                 busy.clear()
