@@ -191,6 +191,35 @@ def test_a_file_that_is_cut_short(tmp_path: Path, ending: str, share: float):
     assert refuses(archive).endswith("delete it to fetch it again")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_a_wrong_byte_under_any_compression(tmp_path: Path, method: int):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", method) as file:
+        file.writestr("a.txt", bytes(range(256)) * 40)
+    whole = bytearray(archive.read_bytes())
+    said = []
+    for place in range(40, 140, 7):
+        damaged = whole.copy()
+        damaged[place] ^= 0x55
+        archive.write_bytes(damaged)
+        try:
+            unpack(archive, tmp_path / f"out{place}", max_bytes=1 << 20)
+        except StageBenchError as error:
+            said.append(str(error))
+    assert said
+    assert all("\n" not in line and "delete it to fetch it again" in line for line in said)
+
+
+def test_a_name_cannot_write_into_the_terminal(tmp_path: Path):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("../a\x1b[31m\nred", b"x")
+    with pytest.raises(StageBenchError) as caught:
+        unpack(archive, tmp_path / "out", max_bytes=1 << 20)
+    assert str(caught.value).isprintable()
+    assert r"\x1b[31m\nred" in str(caught.value)
+
+
 def test_a_zip_with_a_wrong_byte(tmp_path: Path):
     archive = make_zip(tmp_path / "a.zip", {"a": bytes(range(256)) * 50})
     data = bytearray(archive.read_bytes())

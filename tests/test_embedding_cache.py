@@ -151,6 +151,62 @@ def test_the_number_of_threads_changes_no_byte(bert, tmp_path, monkeypatch):
     assert made[0] == made[1] == made[2]
 
 
+@pytest.mark.parametrize("byte", range(0, 120, 7))
+def test_a_damaged_header_is_mended(hashing, cache, byte):
+    graph = text_graph(NODES)
+    encoding.embed(graph, hashing, cache, "cpu")
+    path = only_folder(cache) / "vectors.npy"
+    before = path.read_bytes()
+    for other in (b"9", b"(", b"\xff"):
+        path.write_bytes(before[:byte] + other + before[byte + 1 :])
+        encoding.embed(graph, hashing, cache, "cpu")
+        assert np.load(path).tobytes() == before[-NODES * 3 * 4 :]
+
+
+def test_a_file_that_cannot_be_read_is_not_made_anew(hashing, cache, monkeypatch):
+    """No memory or no more open files: an error, and what was embedded stays."""
+    graph = text_graph(NODES)
+    encoding.embed(graph, hashing, cache, "cpu")
+    before = vectors_of(only_folder(cache))
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(OSError, match="Cannot allocate"):
+        encoding.embed(graph, hashing, cache, "cpu")
+    assert vectors_of(only_folder(cache)) == before
+
+
+def test_a_file_larger_than_memory_is_mapped_for_reading_only(hashing, cache, monkeypatch):
+    graph, real = text_graph(NODES), np.load
+    expected, _ = encoding.embed(graph, hashing, cache, "cpu")
+
+    def load(path, mmap_mode=None, **more):
+        if mmap_mode == "c":
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return real(path, mmap_mode=mmap_mode, **more)
+
+    monkeypatch.setattr(np, "load", load)
+    again, _ = encoding.embed(graph, hashing, cache, "cpu")
+    assert np.array_equal(again, expected)
+    assert not again.flags.writeable
+
+
+def test_cut_texts_are_counted_where_they_are(bert, cache):
+    graph = text_graph(NODES, texts=[f"{'neuron ' * 30}{n}" if n < 20 else f"neuron {n}" for n in range(NODES)])
+    model = choice(LLMSpec(name="bert", max_length=20), bert)
+
+    def interrupt(done: int, total: int) -> None:
+        if done > SHARD:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encoding.embed(graph, model, cache, "cpu", interrupt)
+    _, manifest = encoding.embed(graph, model, cache, "cpu")
+    assert manifest["cut"] == 20
+
+
 @pytest.mark.parametrize("damage", ["flipped", "absent", "cut off", "no note", "other rows", "no header"])
 def test_a_damaged_shard_is_found_and_done_again(hashing, cache, damage):
     graph = text_graph(NODES)
@@ -246,7 +302,6 @@ def test_several_at_once_share_the_work(cache):
     assert sorted(start for _, start in calls) == list(range(0, 40, 4))
     assert len({thread for thread, _ in calls}) == 4
     assert cache.read("id")[:, 0].tolist() == [4.0 * (row // 4) for row in range(40)]
-    assert {path.name for path in (cache.root / "id" / "locks").iterdir()} <= {"vectors"}
 
 
 def test_a_process_that_holds_a_shard_is_waited_for(cache):
@@ -358,13 +413,13 @@ def test_every_option_that_changes_vectors_changes_the_id(bert):
         "dtype": {"dtype": "bfloat16"},
         "normalize": {"normalize": False},
         "path": {"path": bert},
+        "trust_remote_code": {"trust_remote_code": True},
         "reduction": {"reduction": Reduction("pca", 8)},
         "endpoint": {"endpoint": Endpoint("http://localhost/v1", "someone/model")},
         "spec": {"spec": dataclasses.replace(spec, revision="abc")},
     }
     without_effect = {
         "label": {"label": "renamed"},
-        "trust_remote_code": {"trust_remote_code": True},
         "allow_pickle": {"allow_pickle": True},
         "batch_tokens": {"batch_tokens": 64},
         "device": {"device": "cpu"},

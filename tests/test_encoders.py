@@ -249,7 +249,9 @@ def test_a_static_sentence_transformers_model(tmp_path):
     loaded = choice(spec(loader="sentence-transformers", max_length=3), tmp_path)
     encoder = encoders.load(loaded, "cpu")
     texts = ["agent reward", "agent reward policy action state", ""]
-    assert list(encoder.lengths(texts)) == [2, 3, 0]
+    items = encoder.tokenize(texts, [0] * 3)
+    assert list(encoder.lengths(items)) == [2, 3, 0]
+    assert [item.cut for item in items] == [False, True, False]
     table = static.embedding.weight.detach().numpy()
     ids = [static.tokenizer.token_to_id(word) for word in ("agent", "reward", "policy")]
     expected = [table[ids[:2]].mean(axis=0), table[ids].mean(axis=0), np.zeros(16)]
@@ -393,7 +395,47 @@ def test_a_part_of_a_download_is_not_taken_for_the_model(hub, bert, tmp_path):
     with pytest.raises(JobError, match="holds a part of them"):
         weights.find(remote)
     (snapshot / "model-00002-of-00002.safetensors").write_bytes(b"the other")
+    with pytest.raises(JobError, match="holds a part of them"):  # without it an end token may be lost
+        weights.find(remote)
+    (snapshot / "tokenizer_config.json").write_text("{}")
     assert weights.find(remote).resolve() == snapshot.resolve()
+
+
+def test_a_download_without_its_modules_is_not_taken_for_the_model(hub, bert):
+    """What transformers leaves in the cache lacks what sentence-transformers reads: pooling, dense layers."""
+    remote = LLMSpec(name="mine", hub_id="someone/model", loader="sentence-transformers")
+    snapshot = cached(hub, "someone/model", bert, [file.name for file in bert.iterdir()])
+    with pytest.raises(JobError, match="holds a part of them"):
+        weights.find(remote)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds.items()]
+    (snapshot / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(JobError, match="holds a part of them"):
+        weights.find(remote)
+    (snapshot / "1_Pooling").mkdir()
+    assert weights.find(remote).resolve() == snapshot.resolve()
+
+
+def test_a_pickled_module_is_refused_and_a_linked_base_counts(bert, tmp_path):
+    folder, base = tmp_path / "model", tmp_path / "base"
+    for place in (folder, base):
+        place.mkdir()
+        for file in bert.iterdir():
+            (place / file.name).write_bytes(file.read_bytes())
+    before = weights.fingerprint(folder)
+    (folder / "base").symlink_to(base)
+    linked = weights.fingerprint(folder)
+    (base / "config.json").write_text("{}")
+    assert len({before, linked, weights.fingerprint(folder)}) == 3
+    (base / "loop").symlink_to(folder)
+    assert weights.fingerprint(folder)
+    (folder / "code.py").write_text("x = 1")
+    assert weights.fingerprint(folder) != weights.fingerprint(folder, with_code=True)
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(JobError, match=r"2_Dense holds no \.safetensors weights"):
+        weights.find(spec(), folder)
+    assert weights.find(spec(), folder, allow_pickle=True) == folder
 
 
 def test_what_is_fetched_of_a_repository():

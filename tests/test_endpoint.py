@@ -212,17 +212,16 @@ def test_lengths_are_estimated_from_bytes(server):
         model = EndpointModel(choice)
         return model.lengths(model.tokenize(["", "abcd", "abcde", "ää", "🦜" * 3], [0] * 5)).tolist()
 
-    registered = served(server.url, max_length=3)  # which the server is not told
+    registered = served(server.url)
     assert lengths(registered) == [1, 2, 3, 2, 4]
     assert lengths(dataclasses.replace(registered, max_length=2)) == [1, 2, 2, 2, 2]
 
 
 def test_max_length_is_sent_only_where_the_suite_set_it(server):
-    registered = served(server.url, max_length=8)
-    embed(EndpointModel(registered))
-    embed(EndpointModel(dataclasses.replace(registered, max_length=None)))
-    embed(EndpointModel(dataclasses.replace(registered, max_length=4)))
-    assert [request.get("truncate_prompt_tokens") for request in server.seen] == [None, None, 4]
+    """A choice has one only then: test_llm_options.py."""
+    embed(EndpointModel(dataclasses.replace(served(server.url), max_length=None)))
+    embed(EndpointModel(dataclasses.replace(served(server.url), max_length=4)))
+    assert [request.get("truncate_prompt_tokens") for request in server.seen] == [None, 4]
 
 
 def test_a_server_that_ignores_max_length_is_found_out(server):

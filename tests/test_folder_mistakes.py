@@ -41,6 +41,8 @@ def problem(path: Path) -> str:
         ("0,1\n1,2\n", "edges.csv:1: column 'src' is missing (the header is `src,dst`)"),
         ("src,target\n0,1\n", "edges.csv:1: column 'dst' is missing (the header is `src,dst`)"),
         ("src,dst\n0,1,0.5\n1,2,0.5\n", "edges.csv:2: the row has more cells than the header"),
+        ("src,dst\n0,1\nTrue,2\n", "edges.csv:3: src 'True' is not a row number of a node"),
+        ("src,dst,src\n0,1,2\n", "edges.csv:1: column 'src' stands here twice"),
         ("src,dst\n0,1,2\n1,2,3\n", "edges.csv:2: the row has more cells than the header"),
     ],
 )

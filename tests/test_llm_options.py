@@ -57,6 +57,12 @@ def test_an_option_reaches_the_choice(chosen, entry, label, field, value):
         assert made.label == label
 
 
+def test_a_server_is_told_a_length_only_where_the_suite_asks_for_one(chosen):
+    registered = registry.get("llms", "minilm").max_length
+    assert chosen(name="minilm", endpoint=True).max_length is None
+    assert chosen(name="minilm", endpoint=True, max_length=registered).max_length == registered
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
@@ -102,6 +108,26 @@ def test_projections_agree_with_a_dense_svd(vectors, kind):
     assert made.dtype == np.float32
     assert made.shape == (60, 4)
     np.testing.assert_allclose(np.abs(made), np.abs(left * scale)[:, :4], atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["pca", "svd"])
+def test_projections_are_the_same_bytes_on_any_number_of_cores(kind):
+    from threadpoolctl import threadpool_limits
+
+    made = []
+    vectors = np.random.RandomState(1).randn(9000, 96).astype(np.float32)
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            made.append(reduce(vectors, Reduction(kind, 8), normalize=True).tobytes())
+    assert made[0] == made[1]
+
+
+def test_pca_stands_a_large_mean():
+    random = np.random.RandomState(2)
+    vectors = (random.randn(500, 6) * [0.01, 1, 2, 0.5, 0.1, 3] + [50, 0, 0, 0, 0, 0]).astype(np.float32)
+    made = reduce(vectors, Reduction("pca", 6), normalize=False)
+    expected = np.linalg.svd(vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64))[1] / np.sqrt(499)
+    np.testing.assert_allclose(made.std(axis=0, ddof=1), expected, rtol=1e-3)
 
 
 def test_more_dimensions_than_there_are_is_an_error(vectors):

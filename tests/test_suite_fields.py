@@ -111,7 +111,7 @@ FIELDS: dict[type[BaseModel], dict[str, tuple[Patch, Patch, set[str]]]] = {
         "dtype": ({}, llm(dtype="float32"), ALL),
         "normalize": ({}, llm(normalize=False), ALL),
         "path": ({}, llm(path="weights"), ALL),
-        "trust_remote_code": ({}, llm(trust_remote_code=True), NOTHING),
+        "trust_remote_code": ({}, llm(trust_remote_code=True), ALL),
         "allow_pickled_weights": ({}, llm(allow_pickled_weights=True), NOTHING),
         "dimensions": ({"llms": [QWEN]}, {"llms": [{**QWEN, "dimensions": 64}]}, ALL),
         "pca": ({}, llm(pca=64), ALL),
@@ -150,7 +150,6 @@ NOT_IN_IDS = {
     (Suite, "compare"),
     (DatasetEntry, "name"),
     (DatasetEntry, "optional"),  # decides whether there is a plan: test_suite.py
-    (LLMEntry, "trust_remote_code"),  # the same
     # These reach the encoder or the embedding loop: test_llm_options.py
     (LLMEntry, "allow_pickled_weights"),
     (LLMEntry, "batch_tokens"),

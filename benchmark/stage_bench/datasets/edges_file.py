@@ -40,6 +40,8 @@ def _csv(path: Path) -> np.ndarray | None:
         table = pandas.read_csv(path, dtype=dict.fromkeys(_ENDS, np.int64), encoding="utf-8")
     except (ValueError, OverflowError):  # also what pandas and the decoder raise
         return None
+    if any(f"{column}.1" in table.columns for column in _ENDS):
+        return None
     return np.ascontiguousarray(table[list(_ENDS)].to_numpy().T)
 
 
@@ -64,11 +66,15 @@ def _numbers(path: Path, table: Any, start: int, num_nodes: int) -> np.ndarray:
     missing = [column for column in _ENDS if column not in table.columns]
     if missing:
         raise StageBenchError(f"{path}:1: column '{missing[0]}' is missing (the header is `src,dst`)")
+    twice = [column for column in _ENDS if f"{column}.1" in table.columns]  # what pandas calls the second
+    if twice:
+        raise StageBenchError(f"{path}:1: column '{twice[0]}' stands here twice")
     if _has_surplus(table):
         raise StageBenchError(f"{path}:2: the row has more cells than the header")
     ends = []
     for column in _ENDS:
-        numbers = pandas.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+        cells = table[column].where(~table[column].str.strip().str.lower().isin(("true", "false")), "")
+        numbers = pandas.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
         wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers == np.floor(numbers))))
         if len(wrong):
             cell = table[column].iloc[int(wrong[0])]

@@ -19,7 +19,7 @@ def open_matrix(path: Path, num_nodes: int) -> np.ndarray:
     """
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy parses the header as Python text, and raises what that gives
         raise StageBenchError(f"{path}: not a NumPy array: {' '.join(str(error).split())}") from None
     if not isinstance(matrix, np.ndarray):  # an archive of several under this name
         raise StageBenchError(f"{path}: not a NumPy array: it is an archive")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -151,7 +152,9 @@ class Runner:
         def make() -> Prepared:
             clock = Clock(self.devices.synchronize)
             graph = self.graphs[job.dataset].graph.to(self.devices.training)
-            inputs = torch.from_numpy(matrix).to(self.devices.training)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that a mapped file may not be written to
+                inputs = torch.from_numpy(matrix).to(self.devices.training)
             with clock.phase("diffuse"):
                 graph, inputs = backbone.prepare(graph, inputs, options)
             return Prepared(graph, inputs, clock.seconds["diffuse"])

@@ -58,7 +58,11 @@ class EmbeddingCache:
     def manifest(self, id_: str) -> dict[str, Any] | None:
         """What is known of a finished embedding; None where it is absent or unfinished."""
         manifest = _json(self.root / id_ / "manifest.json")
-        return manifest if manifest is not None and manifest.get("schema_version") == SCHEMA_VERSION else None
+        if manifest is None or manifest.get("schema_version") != SCHEMA_VERSION:
+            return None
+        counts = [manifest.get(key) for key in ("rows", "shard_rows", "dimension")]
+        measured = isinstance(manifest.get("seconds"), (int, float))
+        return manifest if measured and all(isinstance(count, int) and count > 0 for count in counts) else None
 
     def read(self, id_: str) -> np.ndarray | None:
         """float32 [rows, dimension], memory-mapped (changes stay in memory).
@@ -71,9 +75,11 @@ class EmbeddingCache:
         vectors = self._vectors(id_, manifest["rows"])
         for shard in _shards(manifest["rows"], manifest["shard_rows"]):
             if vectors is None or not self._is_sound(id_, shard, vectors):
-                (self.root / id_ / "manifest.json").unlink(missing_ok=True)
                 return None
-        return vectors
+        try:
+            return np.load(self.root / id_ / "vectors.npy", mmap_mode="c", allow_pickle=False)
+        except OSError:  # larger than memory and swap together: then nobody may write to it, not even for himself
+            return vectors
 
     def write(
         self,
@@ -101,8 +107,6 @@ class EmbeddingCache:
                 try:
                     for shard, vectors, spent in compute(self._claims(id_, rows, shards, held, busy)):
                         self._write_shard(id_, rows, shard, vectors, spent)
-                        # Whoever waits for the lock finds the shard done.
-                        (folder / "locks" / shard.stem).unlink(missing_ok=True)
                         held.pop(shard.number).release()
                 finally:
                     for lock in held.values():
@@ -113,8 +117,7 @@ class EmbeddingCache:
                 # Nothing is held here while we wait, or two processes might wait for each other.
                 self.say("waiting for another process that embeds the same texts")
                 with FileLock(folder / "locks" / busy[0].stem):
-                    (folder / "locks" / busy[0].stem).unlink(missing_ok=True)
-                busy.clear()
+                    busy.clear()
             return self._finish(id_, rows, shard_rows, shards, facts)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -164,7 +167,6 @@ class EmbeddingCache:
                 busy.append(shard)
                 continue
             if self._is_sound(id_, shard, self._vectors(id_, rows)):  # done while we looked
-                (self.root / id_ / "locks" / shard.stem).unlink(missing_ok=True)
                 lock.release()
                 continue
             held[shard.number] = lock
@@ -221,13 +223,23 @@ class EmbeddingCache:
         files.write_json(self.root / id_ / "shards" / f"{shard.stem}.json", note)
 
     def _vectors(self, id_: str, rows: int) -> np.ndarray | None:
-        """The whole array, whatever is in it yet; None where there is no such file or it is not what it should be."""
+        """The whole array, whatever is in it yet; None where there is no such file or it is not what it should be.
+
+        Raises:
+            OSError: the file is there and cannot be read; it must not be taken for absent and made anew.
+        """
+        path = self.root / id_ / "vectors.npy"
         try:
-            vectors = np.load(self.root / id_ / "vectors.npy", mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
             return None
-        good = vectors.ndim == 2 and vectors.shape[0] == rows and vectors.dtype == np.float32
-        return vectors if good else None
+        except OSError:
+            raise
+        except Exception:  # a damaged header: whatever numpy's parser makes of it
+            return None
+        good = vectors.ndim == 2 and vectors.shape[0] == rows and vectors.dtype == np.dtype("<f4")
+        whole = vectors.offset + vectors.nbytes == path.stat().st_size
+        return vectors if good and whole and vectors.flags.c_contiguous else None
 
     def _is_sound(self, id_: str, shard: Shard, vectors: np.ndarray | None) -> bool:
         note = _json(self.root / id_ / "shards" / f"{shard.stem}.json")

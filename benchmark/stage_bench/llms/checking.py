@@ -63,7 +63,9 @@ def _vectors(spec: LLMSpec, encoder: Encoder) -> Iterator[Line]:
     alone = np.concatenate([encode(encoder, [text], [0]) for text in _TEXTS])
     apart = float(np.abs(alone - together).max())
     yield Line(f"a text alone and in a batch differ by {apart:.1e} at most", apart < near)
-    if hasattr(encoder, "padding_side"):
+    if getattr(encoder, "counts_from_the_left", False):
+        yield Line("positions are counted from the left, so texts are padded on the right only")
+    elif hasattr(encoder, "padding_side"):
         usual = encoder.padding_side
         encoder.padding_side = "left" if usual == "right" else "right"
         apart = float(np.abs(encode(encoder, _TEXTS, starts) - together).max())

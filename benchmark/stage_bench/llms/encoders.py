@@ -28,7 +28,10 @@ class Encoder(Protocol):
     threads: int | None  # how many threads may be in `forward` at once; None: as many as there are cores
 
     def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Sequence[Any]:
-        """One item a prompt, for `forward`; text_starts: the character at which the node's text begins."""
+        """One item a prompt, for `forward`; text_starts: the character at which the node's text begins.
+
+        An item whose attribute `cut` is true was longer than the model takes.
+        """
 
     def lengths(self, items: Sequence[Any]) -> np.ndarray:
         """What each costs, in tokens after truncation: int64 [len(items)]."""
@@ -37,7 +40,7 @@ class Encoder(Protocol):
         """float32 [len(items), dimension]."""
 
     def spent(self) -> dict[str, float]:
-        """What is to be added up since the last call besides seconds: `tokens`, `dollars`, texts that were `cut`."""
+        """What is to be added up since the last call besides seconds, such as `tokens` and `dollars`."""
 
     def close(self) -> None:
         """Called at the end, also after an error: stop what is still under way."""

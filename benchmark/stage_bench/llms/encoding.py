@@ -31,7 +31,7 @@ SHARD_ROWS = 1024
 TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 32768}
 
 Progress = Callable[[int, int], None]
-_Submitted = tuple[Shard, list[tuple[np.ndarray, Future[np.ndarray]]]]
+_Submitted = tuple[Shard, int, list[tuple[np.ndarray, Future[np.ndarray]]]]
 
 
 def identity(graph: TextGraph, choice: LLMChoice) -> dict[str, Any]:
@@ -44,13 +44,16 @@ def identity(graph: TextGraph, choice: LLMChoice) -> dict[str, Any]:
     encoder = (
         spec.encoder if isinstance(spec.encoder, str) else getattr(spec.encoder, "__qualname__", repr(spec.encoder))
     )
-    model = weights.fingerprint(choice.path, choice.allow_pickle) if choice.path else spec.hub_id or spec.name
+    model = spec.hub_id or spec.name
+    if choice.path:
+        model = weights.fingerprint(choice.path, choice.allow_pickle, choice.trust_remote_code)
     content = {
         "kind": "embedding",
         "version": [VERSION, spec.version],
         "texts": graph.text_fingerprint,
         "model": choice.endpoint.model if choice.endpoint else model,
         "revision": [spec.revision, *spec.base],
+        "remote_code": choice.trust_remote_code,
         "encoder": "endpoint" if choice.endpoint else encoder or spec.loader,
         "prompt": [spec.prompt, spec.plain_prompt],
         "instruction": instruction_text(choice.instruction, graph.name, graph.instructions),
@@ -153,7 +156,7 @@ class _Shards:
                     begin = time.perf_counter()
                     pool = _pool(self.encoder, self.device)
                     stack.callback(pool.shutdown, cancel_futures=True)
-                    stack.callback(self.encoder.close)
+                    stack.callback(self._close)
                 line.append(self._submit(self.encoder, pool, shard))
                 if len(line) > 1:
                     yield self._computed(line.popleft(), self.encoder, begin)
@@ -162,16 +165,23 @@ class _Shards:
                 yield self._computed(line.popleft(), self.encoder, begin)
                 begin = time.perf_counter()
 
+    def _close(self) -> None:
+        if self.encoder is not None:
+            self.encoder.close()
+        if self.choice.endpoint is not None:
+            self.encoder = None  # one that was told to stop does not try again
+
     def _submit(self, encoder: Encoder, pool: ThreadPoolExecutor, shard: Shard) -> _Submitted:
         here = slice(shard.start, shard.stop)
         items = encoder.tokenize(self.prompts[here], self.starts[here])
         usual = TOKENS_PER_BATCH["cuda" if self.choice.endpoint else self.device]  # a server batches by itself
         budget = self.choice.batch_tokens or usual
         groups = list(batches(encoder.lengths(items), budget))
-        return shard, [(group, pool.submit(encoder.forward, [items[i] for i in group])) for group in groups]
+        cut = sum(getattr(item, "cut", False) for item in items)
+        return shard, cut, [(group, pool.submit(encoder.forward, [items[i] for i in group])) for group in groups]
 
     def _computed(self, submitted: _Submitted, encoder: Encoder, begin: float) -> Computed:
-        shard, parts = submitted
+        shard, cut, parts = submitted
         vectors: np.ndarray | None = None
         done = 0
         for group, future in parts:
@@ -184,7 +194,7 @@ class _Shards:
             if self.progress is not None:
                 self.progress(shard.start + done, len(self.prompts))
         assert vectors is not None
-        return shard, vectors, {"seconds": time.perf_counter() - begin, **encoder.spent()}
+        return shard, vectors, {"seconds": time.perf_counter() - begin, "cut": cut, **encoder.spent()}
 
     def _check(self, part: np.ndarray, texts: int) -> None:
         label, registered = self.choice.label, self.choice.spec.dimension

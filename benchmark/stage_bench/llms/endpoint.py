@@ -73,8 +73,8 @@ class EndpointModel:
         url = self._checked_url(choice.endpoint.url or self._usual_url())
         self._url = f"{url.geturl().rstrip('/')}/embeddings"
         self._fields: dict[str, Any] = {"model": choice.endpoint.model, "encoding_format": "float"}
-        # Only vLLM knows this field, so a suite that says nothing of max_length must not send it.
-        self._limit = choice.max_length if choice.max_length != choice.spec.max_length else None
+        # Only vLLM knows this field; a choice has a length only where the suite asks for one.
+        self._limit = choice.max_length
         if self._limit is not None:
             self._fields["truncate_prompt_tokens"] = self._limit
         self._session = requests.Session()

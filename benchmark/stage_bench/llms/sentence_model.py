@@ -5,12 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from stage_bench.llms import onednn
 from stage_bench.llms.spec import LLMChoice
+
+
+class Sentence(NamedTuple):
+    """A prompt, its length in tokens as far as the model takes it, and whether it was longer."""
+
+    text: str
+    tokens: int
+    cut: bool
 
 
 class SentenceModel:
@@ -48,23 +57,28 @@ class SentenceModel:
         self.normalize = choice.normalize
         self.tokenizing = threading.Lock()
 
-    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> Sequence[str]:
+    def tokenize(self, prompts: Sequence[str], text_starts: Sequence[int]) -> list[Sentence]:
         """The prompts as they are: what the modules make of a text is theirs, and is made batch by batch."""
-        return prompts
-
-    def lengths(self, items: Sequence[str]) -> np.ndarray:
         with self.tokenizing:
             if self.static:
-                encodings = self.model.tokenizer.encode_batch(list(items), add_special_tokens=False)
-                return np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
-            longest = self.model.max_seq_length
-            ids = self.model.tokenizer(list(items), truncation=longest is not None, max_length=longest)["input_ids"]
-            return np.array([len(tokens) for tokens in ids], dtype=np.int64)
+                encodings = self.model.tokenizer.encode_batch(list(prompts), add_special_tokens=False)
+                sizes = [(len(encoding.ids), bool(encoding.overflowing)) for encoding in encodings]
+            else:
+                longest = self.model.max_seq_length
+                encoded = self.model.tokenizer(
+                    list(prompts), truncation=longest is not None, max_length=longest, return_attention_mask=False
+                )
+                cut = [bool(encoding.overflowing) for encoding in encoded.encodings or ()] or [False] * len(prompts)
+                sizes = [(len(ids), flag) for ids, flag in zip(encoded["input_ids"], cut, strict=True)]
+        return [Sentence(prompt, *size) for prompt, size in zip(prompts, sizes, strict=True)]
+
+    def lengths(self, items: Sequence[Sentence]) -> np.ndarray:
+        return np.array([item.tokens for item in items], dtype=np.int64)
 
     @torch.inference_mode()
-    def forward(self, items: Sequence[str]) -> np.ndarray:
+    def forward(self, items: Sequence[Sentence]) -> np.ndarray:
         with self.tokenizing:
-            batch = self.model.preprocess(list(items))
+            batch = self.model.preprocess([item.text for item in items])
         batch = {key: value.to(self.device) if hasattr(value, "to") else value for key, value in batch.items()}
         vectors = self.model(batch)["sentence_embedding"].float()
         if self.normalize:

@@ -23,12 +23,13 @@ _POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions")
 class Tokens:
     """One prompt as the model takes it.
 
-    ids: int64 [tokens]; counted: bool [tokens], whether a token counts in pooling; types: its segment, or None.
+    ids: int64 [tokens]; counted: bool [tokens], whether a token counts in pooling; types: their segments, or None.
     """
 
     ids: np.ndarray
     counted: np.ndarray
     types: np.ndarray | None = None
+    cut: bool = False  # the text was longer
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -51,7 +52,6 @@ class TokenModel:
         self.end = self._end(folder)
         self.model = self._model(folder).to(device).eval()
         self.max_length = self._longest()
-        self.cut = 0
         if device == "cpu":
             onednn.speed_up(self.model)
 
@@ -74,10 +74,12 @@ class TokenModel:
             if isinstance(module, torch.nn.Embedding) and name.rpartition(".")[2] in _POSITION_TABLES
         ]
         wanted = self.choice.max_length
+        self.counts_from_the_left = bool(tables)
         if not tables:
             return wanted or getattr(self.model.config, "max_position_embeddings", self.tokenizer.model_max_length)
-        # RoBERTa's family begins after the padding token's id.
-        most = tables[0].num_embeddings - (0 if tables[0].padding_idx is None else tables[0].padding_idx + 1)
+        # RoBERTa's family begins after the padding token's id, OPT's and BART's at an offset.
+        first = 0 if tables[0].padding_idx is None else tables[0].padding_idx + 1
+        most = tables[0].num_embeddings - max(first, getattr(tables[0], "offset", 0))
         if wanted is not None and wanted > most:
             raise JobError(f"llm '{self.choice.spec.name}': max_length: {wanted}, but the model takes {most} tokens")
         return wanted or most
@@ -119,7 +121,7 @@ class TokenModel:
             return_offsets_mapping=only_text,
         )
         types = encoded.get("token_type_ids")
-        self.cut += sum(bool(encoding.overflowing) for encoding in encoded.encodings or ())
+        cut = [bool(encoding.overflowing) for encoding in encoded.encodings or ()] or [False] * len(prompts)
         end = self.tokenizer.convert_tokens_to_ids(self.end) if self.end else None
         made = []
         for number, ids in enumerate(encoded["input_ids"]):
@@ -133,7 +135,7 @@ class TokenModel:
             if not ids:  # a text without a single token is one padding token to the model
                 made.append(Tokens(np.array([self.tokenizer.pad_token_id]), np.array([not only_text])))
                 continue
-            made.append(Tokens(np.array(ids), counted, np.array(types[number]) if types else None))
+            made.append(Tokens(np.array(ids), counted, np.array(types[number]) if types else None, cut[number]))
         return made
 
     def lengths(self, items: Sequence[Tokens]) -> np.ndarray:
@@ -168,9 +170,7 @@ class TokenModel:
         return pool(self.model(**inputs).last_hidden_state.float(), counted, self.choice.pooling)
 
     def spent(self) -> dict[str, float]:
-        """`cut`: texts that were longer than `max_length` tokens."""
-        cut, self.cut = self.cut, 0
-        return {"cut": cut}
+        return {}
 
     def close(self) -> None:
         pass

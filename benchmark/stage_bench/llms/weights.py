@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -52,17 +53,30 @@ def repository(hub_id: str, revision: str, spec: LLMSpec) -> Path:
     return _from_hub(replace(spec, hub_id=hub_id, revision=revision, weights_extra=""), allow_pickle=False)
 
 
-def fingerprint(folder: Path, allow_pickle: bool = False) -> str:
-    """Of a folder with weights: of what is in it, not of where it lies.
+def fingerprint(folder: Path, allow_pickle: bool = False, with_code: bool = False) -> str:
+    """Of a folder with weights: of what is in it, not of where it lies; with_code: its code may run, and counts.
 
     Raises:
         StageBenchError: there are no weights in it.
     """
     if not _weight_files(folder, allow_pickle):
         raise StageBenchError(f"{folder} holds no .safetensors weights ({_PICKLES})")
-    endings = (".safetensors", ".json", ".model", ".txt", *((".bin",) if allow_pickle else ()))
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in endings and path.is_file())
+    endings = [".safetensors", ".json", ".model", ".txt", *([".bin"] if allow_pickle else [])]
+    endings += [".py"] if with_code else []
+    paths = sorted(path for path in _files(folder) if path.suffix in endings)
     return of_json([[path.relative_to(folder).as_posix(), _sha256(path, *_stamp(path))] for path in paths])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below, also behind links to folders: a base model of many gigabytes may well be linked."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place) / name for name in names)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -84,6 +98,9 @@ def _weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
 def _checked(spec: LLMSpec, folder: Path, allow_pickle: bool) -> Path:
     if not _weight_files(folder, allow_pickle):
         raise JobError(f"llm '{spec.name}': {folder} holds no .safetensors weights ({_PICKLES})")
+    for module in sorted(path for path in folder.iterdir() if path.is_dir()):  # sentence-transformers' Dense and such
+        if list(module.glob("*.bin")) and not _weight_files(module, allow_pickle):
+            raise JobError(f"llm '{spec.name}': {module} holds no .safetensors weights ({_PICKLES})")
     return folder
 
 
@@ -91,12 +108,25 @@ def _has_config(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _CONFIGS)
 
 
-def _complete(folder: Path) -> bool:
-    """Whether a folder of the hub's cache has all its weights: a download may have been interrupted."""
-    names = {path.name for path in folder.glob("*.safetensors")}
+def _complete(spec: LLMSpec, folder: Path, allow_pickle: bool) -> bool:
+    """Whether a folder of the hub's cache has all that is needed: a download may have been interrupted, or another
+    program may have wanted less of the repository. What is missing would not always be an error: a module is left out
+    where modules.json is absent, an end token where tokenizer_config.json is.
+    """
+    names = {path.name for path in _weight_files(folder, allow_pickle)}
     for index in folder.glob("*.safetensors.index.json"):
         names |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    return _has_config(folder) and bool(names) and all((folder / name).is_file() for name in names)
+    modules: list[str] = []
+    if spec.loader == "sentence-transformers":
+        if not (folder / "modules.json").is_file():
+            return False
+        listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        modules = [module["path"] for module in listed if module["path"] and not module["type"].endswith("Normalize")]
+    tokenizer = (folder / "tokenizer_config.json").is_file() or (folder / "tokenizer.json").is_file()
+    if spec.loader != "sentence-transformers":
+        tokenizer = (folder / "tokenizer_config.json").is_file() or (folder / "adapter_config.json").is_file()
+    whole = bool(names) and all((folder / name).is_file() for name in names)
+    return _has_config(folder) and tokenizer and whole and all((folder / path).is_dir() for path in modules)
 
 
 def _in_package(spec: LLMSpec) -> Path | None:
@@ -133,7 +163,7 @@ def _from_hub(spec: LLMSpec, allow_pickle: bool) -> Path:
 
     try:
         cached = fetch(local=True)
-        if _complete(cached) or (allow_pickle and _weight_files(cached, allow_pickle)):
+        if _complete(spec, cached, allow_pickle):
             return cached
         reason = "the hub's cache holds a part of them"
     except Exception as absent:  # not in the cache: whatever the hub's client calls that in this version

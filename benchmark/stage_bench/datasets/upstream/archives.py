@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import lzma
 import os
 import re
 import shutil
@@ -16,12 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, shown
 
 _CHUNK = 1 << 20
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
-    *(NotImplementedError, UnicodeDecodeError),  # an unknown compression; a name that is not what the zip says
+    *(lzma.LZMAError, NotImplementedError),  # an unknown compression
+    ValueError,  # a name with a NUL in it, or that is not in the encoding the zip says
 )
 _ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip", ".gz")
 
@@ -84,6 +87,10 @@ def _is_tar(path: Path) -> bool:
 def _damage(archive: Path) -> Iterator[None]:
     try:
         yield
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # these two are what decompressors and seeks to nowhere raise
+            raise
+        raise StageBenchError(f"{archive}: damaged ({error}); delete it to fetch it again") from None
     except _DAMAGE as error:
         what = " ".join(str(error).split()) or type(error).__name__
         raise StageBenchError(f"{archive}: damaged ({what}); delete it to fetch it again") from None
@@ -97,7 +104,7 @@ class _Target:
         self.left = max_bytes
 
     def refuse(self, name: str, why: str) -> StageBenchError:
-        return StageBenchError(f"{self.archive}: refused to unpack '{name}': {why}")
+        return StageBenchError(f"{self.archive}: refused to unpack '{shown(name)}': {why}")
 
     def path(self, name: str) -> Path:
         """Where a member goes. Odd characters in its name stay; what would lead out of the folder is refused."""

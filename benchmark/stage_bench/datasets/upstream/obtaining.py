@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from stage_bench import registry
 from stage_bench.datasets.folder import DatasetMissing
@@ -48,7 +49,9 @@ def obtain(spec: DatasetSpec, data: Path, on_step: Step = lambda done, total, wh
     upstream = upstream_folder(data, spec.name)
     try:
         upstream.mkdir(parents=True, exist_ok=True)
-        with FileLock(upstream / ".lock"):
+        with _locked(
+            upstream / ".lock", lambda: on_step(0, 0, f"waiting for another process that fetches {spec.name}")
+        ):
             if (folder / "dataset.yaml").is_file():  # another process was faster
                 return []
             if folder.exists():
@@ -67,6 +70,20 @@ def obtain(spec: DatasetSpec, data: Path, on_step: Step = lambda done, total, wh
         what = "the disk is full; free some space and run it again" if full else error.strerror or str(error)
         raise StageBenchError(f"dataset '{spec.name}': {error.filename or data}: {what}") from None
     return [*lines, *table.notes, f"{spec.name} is in {folder}"]
+
+
+@contextmanager
+def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _clear(data: Path, name: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from stage_bench.datasets.upstream import inert_pickles
 from stage_bench.datasets.upstream.inert_pickles import Record
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, shown
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise StageBenchError(f"{path}: no such file") from None
     except inert_pickles.Refused as error:
-        raise StageBenchError(f"{path}: refused, and nothing in it was run: {error}") from None
+        raise StageBenchError(f"{path}: refused, and nothing in it was run: {shown(error)}") from None
     except Exception as error:  # whatever a damaged file makes the zip and pickle modules raise
         what = " ".join(str(error).split()) or type(error).__name__
         raise StageBenchError(
@@ -55,7 +55,7 @@ def vector(path: Path, fields: dict[str, Any], name: str) -> np.ndarray:
         StageBenchError: there is no such field, or it has another shape.
     """
     if name not in fields:
-        raise StageBenchError(f"{path}: holds no '{name}' (there are {', '.join(sorted(fields))})")
+        raise StageBenchError(f"{path}: holds no '{name}' (there are {shown(', '.join(sorted(fields)))})")
     values = fields[name]
     if isinstance(values, (list, tuple)):
         values = np.array(values, dtype=object)
@@ -86,7 +86,7 @@ def edges(path: Path, fields: dict[str, Any]) -> np.ndarray:
     index = fields["edge_index"] if "edge_index" in fields else _of_sparse(fields.get("adj_t"))
     if not isinstance(index, np.ndarray) or index.ndim != 2 or index.shape[0] != 2 or index.dtype.kind not in "iu":
         raise StageBenchError(
-            f"{path}: neither 'edge_index' nor 'adj_t' holds edges (there are {', '.join(sorted(fields))})"
+            f"{path}: neither 'edge_index' nor 'adj_t' holds edges (there are {shown(', '.join(sorted(fields)))})"
         )
     return index.astype(np.int64)
 
