@@ -317,7 +317,7 @@ def test_pickled_weights_beside_a_decoy_are_not_read(bert, tmp_path, loader):
     from transformers import AutoModel
 
     torch.save(AutoModel.from_pretrained(bert).state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match=r"model\.safetensors"):
+    with pytest.raises(JobError, match=r"cannot be loaded: .*model\.safetensors"):
         encode(tmp_path, ["agent"], loader=loader)
 
 

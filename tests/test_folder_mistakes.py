@@ -381,3 +381,15 @@ def test_a_column_that_a_parquet_file_lacks_or_that_holds_something_else(raw_fol
     ):
         frame.to_parquet(path / "edges.parquet")
         assert problem(path).startswith(f"edges.parquet{message}")
+
+
+def test_a_label_below_zero_is_no_class(raw_folder: Folder):
+    rows = [{"t": "a", "label": number - 1} for number in range(4)]
+    said = "nodes.jsonl:1: label -1 is below zero; leave it empty where a node has no label"
+    assert problem(raw_folder(rows)) == said
+
+
+@pytest.mark.parametrize("column", ["label", "split"])
+def test_a_template_does_not_hold_the_answer(raw_folder: Folder, column: str):
+    said = problem(raw_folder(card=f"text: '{{t}} {{{column}}}'\n"))
+    assert said.endswith(f"the text template names the column '{column}': the text would hold the answer")

@@ -93,7 +93,7 @@ def test_without_a_label_column_but_with_names(raw_folder: Folder):
         ([0, 1, 0], "i,name\n0,\n1,b\n", [0, 1, 0], ["0", "b"], [0, 1]),
         # Without names gaps are closed, and the numbers are kept.
         ([40, 7, 9], None, [2, 0, 1], ["7", "9", "40"], [7, 9, 40]),
-        ([-1, 7, 9], None, [0, 1, 2], ["-1", "7", "9"], [-1, 7, 9]),
+        ([3, 7, 9], None, [0, 1, 2], ["3", "7", "9"], [3, 7, 9]),
         (["x", "b", "x"], None, [1, 0, 1], ["b", "x"], [0, 1]),
         (["99999999999999999999", "1", "1"], None, [1, 0, 0], ["1", "99999999999999999999"], [0, 1]),
     ],
@@ -226,7 +226,7 @@ def test_odd_characters_on_the_terminal(raw_folder: Folder, stage_bench):
     path = raw_folder("".join(pair % (number, number) for number in range(3)))
     for args in (["show", "dataset", path], ["show", "dataset", path, "--json"], ["check", "dataset", path]):
         code, out, err = stage_bench(*args)
-        assert (code, err) == (0, "")
+        assert (code, err) == (int(args[0] == "check"), "")  # such texts cannot be embedded
         assert "lone surrogates" in out
 
 

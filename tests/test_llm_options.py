@@ -47,7 +47,12 @@ def chosen(suite_file):
             "endpoint",
             Endpoint("http://localhost:8000/v1", "sentence-transformers/all-MiniLM-L6-v2"),
         ),
-        ({"endpoint": True, "endpoint_model": "mine"}, "minilm(endpoint=true)", "endpoint", Endpoint("", "mine")),
+        (
+            {"endpoint": True, "endpoint_model": "mine"},
+            "minilm(endpoint=true,endpoint_model=mine)",
+            "endpoint",
+            Endpoint("", "mine"),
+        ),
     ],
 )
 def test_an_option_reaches_the_choice(chosen, entry, label, field, value):
@@ -75,6 +80,7 @@ def test_a_server_is_told_a_length_only_where_the_suite_asks_for_one(chosen):
         ({"endpoint": True, "pooling": "cls"}, "pooling: has no effect on a model that a server embeds"),
         ({"endpoint": True, "dtype": "bfloat16"}, "dtype: has no effect"),
         ({"device": "tpu"}, "device"),
+        ({"endpoint": "https://me:secret@host/v1"}, "an address with a name or password in it"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(chosen, entry, message):
@@ -160,6 +166,56 @@ def test_a_reduction_is_made_from_the_whole_embedding_which_is_embedded_once(own
     assert manifest["content"]["reduction"] == ["svd", 2]
 
 
+# --- what would be silent otherwise ---
+
+
+def test_one_vector_for_all_texts_is_an_error(own_registry, tmp_path):
+    class Constant:
+        def encode(self, texts: list[str]) -> np.ndarray:
+            return np.ones((len(texts), 2))
+
+    registry.register_llm(name="constant")(Constant)
+    with pytest.raises(JobError, match="'constant' gave one and the same vector for 40 different texts"):
+        encoding.embed(text_graph(40), choice(registry.get("llms", "constant")), EmbeddingCache(tmp_path), "cpu")
+
+
+def test_code_that_ends_the_program_fails_its_job_only(own_registry, tmp_path):
+    class Leaving:
+        def encode(self, texts: list[str]) -> np.ndarray:
+            raise SystemExit(3)
+
+    registry.register_llm(name="leaving")(Leaving)
+    with pytest.raises(JobError, match="ended the program"):
+        encoding.embed(text_graph(40), choice(registry.get("llms", "leaving")), EmbeddingCache(tmp_path), "cpu")
+
+
+def test_a_prompt_without_the_text_is_refused():
+    for key in ("prompt", "plain_prompt"):
+        with pytest.raises(StageBenchError, match=f"'mine': {key} has no {{text}}"):
+            LLMSpec(name="mine", **{key: "Sort this."})
+
+
+def test_a_folder_without_a_tokenizer_or_with_broken_weights_is_refused(tmp_path):
+    words = sorted({word for text in tiny.texts(20)[0] for word in text.split()})
+    folder = tiny.save_bert(tmp_path, words)
+    spec = LLMSpec(name="mine", max_length=40)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:1000])
+    with pytest.raises(JobError, match=r"'mine': .* cannot be loaded: "):
+        encoders.load(choice(spec, folder), "cpu")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(JobError, match=r"'mine': .* holds no tokenizer"):
+        encoders.load(choice(spec, folder), "cpu")
+
+
+def test_cuda_that_is_not_there_is_one_line(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    minilm = choice(registry.get("llms", "minilm"), device="cuda")
+    with pytest.raises(JobError, match="device: cuda, but torch sees no CUDA device"):
+        encoding.embed(text_graph(10), minilm, EmbeddingCache(tmp_path), "cpu")
+
+
 # --- options of the loop and of the loaders ---
 
 
@@ -169,7 +225,7 @@ def test_batch_tokens_is_the_budget(own_registry, tmp_path):
     class Sizes:
         def encode(self, texts: list[str]) -> np.ndarray:
             sizes.append(sum(map(len, texts)))
-            return np.ones((len(texts), 2))
+            return np.array([[len(text), sum(map(ord, text))] for text in texts])
 
     registry.register_llm(name="sizes")(Sizes)
     small = choice(registry.get("llms", "sizes"), batch_tokens=200)
@@ -182,6 +238,7 @@ def test_the_entrys_device_goes_before_the_commands(own_registry, tmp_path, monk
     """Texts are embedded on the CPU though the command chose CUDA, which is not there."""
     seen = []
     monkeypatch.setattr(encoders, "load", lambda choice, device: seen.append(device) or Stub())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     spec = LLMSpec(name="stub", dimension=2)
     encoding.embed(text_graph(10), choice(spec, device="cpu"), EmbeddingCache(tmp_path), "cuda")
     encoding.embed(text_graph(11), choice(spec), EmbeddingCache(tmp_path), "cuda")
@@ -198,7 +255,7 @@ class Stub:
         return np.ones(len(items), dtype=np.int64)
 
     def forward(self, items):
-        return np.ones((len(items), 2), dtype=np.float32)
+        return np.array([[len(item), sum(map(ord, item))] for item in items], dtype=np.float32)
 
     def spent(self):
         return {}

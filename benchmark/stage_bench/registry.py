@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,6 +33,7 @@ _SPEC_CLASSES = {
     "features": "stage_bench.features.spec:FeatureSpec",
     "backbones": "stage_bench.backbones.spec:BackboneSpec",
 }
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _specs: dict[str, dict[str, Any]] = {}
 _registered: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 _loaded_plugins: dict[Path, None] = {}  # in the order in which they were loaded
@@ -101,6 +103,10 @@ def _register(kind: str, target_field: str, fields: dict[str, Any]) -> Any:
         except TypeError as error:  # a field that is missing or unknown
             problem = str(error).replace(f"{spec_class.__name__}.__init__() ", "")
             raise StageBenchError(f"register_{kind.removesuffix('s')}: {problem} (docs/{kind}.md)") from error
+        if not _NAME.fullmatch(str(spec.name)):
+            raise StageBenchError(
+                f"{kind.removesuffix('s')} '{spec.name}': a name has letters, digits, '.', '_' and '-'"
+            )
         if spec.name in specs(kind):
             raise StageBenchError(f"{kind.removesuffix('s')} '{spec.name}' is registered already; take another name")
         _registered[kind][spec.name] = spec
@@ -178,7 +184,10 @@ def _from_entry_points(kind: str) -> Iterable[tuple[str, Any]]:
             spec = point.load()
         except Exception as error:
             problem = " ".join(f"{type(error).__name__}: {error}".split())
-            raise StageBenchError(f"entry point {point.value} of group stage_bench.{kind}: {problem}") from error
+            package = point.dist.name if point.dist else "an installed package"
+            raise StageBenchError(
+                f"entry point {point.value} of group stage_bench.{kind}: {problem} (repair or uninstall {package})"
+            ) from error
         if not isinstance(spec, resolve(_SPEC_CLASSES[kind])):
             raise StageBenchError(f"entry point {point.value} of group stage_bench.{kind} is not a spec of that kind")
         yield spec.name, spec

@@ -129,7 +129,8 @@ def _texts(graph: TextGraph, blank: np.ndarray) -> Iterator[Line]:
     if shared:
         yield Line(f"note: {_count(shared, 'node')} with a text that another node has too")
     for what, count in measures.odd_characters(graph).items():
-        yield Line(f"note: {what}: {count}")
+        refused = what == "texts with lone surrogates"  # no tokenizer takes them
+        yield Line(f"{what}: {count}; no model can embed them" if refused else f"note: {what}: {count}", not refused)
     long = sum(len(text) > _LONG for text in graph.texts)
     if long:
         yield Line(f"note: {_count(long, 'text')} longer than {_LONG:,} characters, which LLMs read only the start of")

@@ -76,6 +76,11 @@ def resolve(table: NodeTable, classes: Classes | None) -> tuple[np.ndarray, Clas
     """
     column = table.label
     numbers = all(_NUMBER.fullmatch(value) for value in column.values)
+    for value, first in zip(column.values, column.first, strict=True):
+        if classes is None and numbers and int(value) < 0:
+            raise StageBenchError(
+                f"{table.place(first)}: label {value} is below zero; leave it empty where a node has no label"
+            )
     if classes is None:
         names = sorted(column.values, key=int if numbers else None)
         ids = np.array([int(name) for name in names] if numbers else range(len(names)), dtype=np.int64)

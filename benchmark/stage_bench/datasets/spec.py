@@ -52,7 +52,7 @@ class DatasetSpec:
     def how_to_get(self) -> str:
         """What to do when it is not in the data folder."""
         if not self.sources:
-            return f"get {self.get}"
+            return self.get
         files = " and ".join(source.file for source in self.sources if not source.optional)
         return (
             f"fetch it with `stage-bench prepare SUITE`, or put {files} into <data folder>/upstream/{self.name}/ and do"

@@ -11,6 +11,8 @@ from stage_bench.errors import StageBenchError
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
+_ANSWERS = ("label", "split")
+
 
 @dataclass(frozen=True)
 class Template:
@@ -54,6 +56,10 @@ def parse(text: Any) -> Template:
             )
         elif not token[1].strip():
             raise StageBenchError(f"the text template's braces at character {token.start() + 1} name no column")
+        elif token[1].strip() in _ANSWERS:
+            raise StageBenchError(
+                f"the text template names the column '{token[1].strip()}': the text would hold the answer"
+            )
         else:
             columns.append(token[1].strip())
             literals.append("")

@@ -8,6 +8,7 @@ from typing import Any
 
 from stage_bench import registry
 from stage_bench.datasets.textgraph import TextGraph
+from stage_bench.errors import StageBenchError
 
 _WIDTH = 100  # characters of a value on a line
 
@@ -19,7 +20,7 @@ def describe(kind: str, name: str, data: Path) -> dict[str, Any]:
 
         return card(dataset(name, data))
     spec = registry.get(kind, name)
-    facts = {key: value for key, value in dataclasses.asdict(spec).items() if value not in ("", None)}
+    facts = {key: value for key, value in dataclasses.asdict(spec).items() if value not in ("", None, ("", ""))}
     if kind == "backbones" and not spec.needs:
         from stage_bench.suite.recipe import load, option_names
 
@@ -38,6 +39,8 @@ def dataset(name: str, data: Path) -> TextGraph:
 
     if name not in registry.specs("datasets") and Path(name).is_dir():
         return folder.load(Path(name))
+    if "/" in name:
+        raise StageBenchError(f"{name}: there is no such folder")
     spec = registry.get("datasets", name)
     graph: TextGraph = registry.resolve(spec.loader)(spec, data)
     return graph

@@ -105,7 +105,8 @@ def check_folders(folders: Folders) -> None:
     for path, option in ((folders.results, "--results"), (folders.reports, "--reports")):
         above = next(place for place in (path, *path.absolute().parents) if place.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise StageBenchError(f"{path} cannot be written ({above} is in the way); choose another {option}")
+            why = f"no permission to write in {above}" if above.is_dir() else f"{above} is in the way"
+            raise StageBenchError(f"{path} cannot be written ({why}); choose another {option}")
 
 
 def _check_writable(path: Path, option: str) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from stage_bench.errors import JobError
+
 
 class CodeModel:
     """A registered class with `encode(texts) -> float32 [len(texts), dimension]`."""
@@ -24,7 +26,10 @@ class CodeModel:
         return np.array([len(item) for item in items], dtype=np.int64)
 
     def forward(self, items: Sequence[str]) -> np.ndarray:
-        vectors = np.asarray(self.model.encode(list(items)), dtype=np.float32)
+        try:
+            vectors = np.asarray(self.model.encode(list(items)), dtype=np.float32)
+        except SystemExit as error:
+            raise JobError(f"its code ended the program (exit code {error.code})") from None
         if self.normalize and vectors.ndim == 2:
             with np.errstate(invalid="ignore"):  # what is not finite is refused where shards are made
                 vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

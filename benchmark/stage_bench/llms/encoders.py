@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from stage_bench import registry
+from stage_bench.errors import JobError, StageBenchError
 from stage_bench.llms import weights
 
 if TYPE_CHECKING:
@@ -72,7 +73,13 @@ def load(choice: LLMChoice, device: str) -> Encoder:
 
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
-        encoder = registry.resolve(_LOADERS[_loader(choice)])(folder, choice, device)
+        try:
+            encoder = registry.resolve(_LOADERS[_loader(choice)])(folder, choice, device)
+        except StageBenchError:
+            raise
+        except Exception as error:
+            what = " ".join(str(error).split()) or type(error).__name__
+            raise JobError(f"llm '{choice.spec.name}': {folder} cannot be loaded: {what}") from error
     return encoder
 
 

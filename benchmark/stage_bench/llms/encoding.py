@@ -86,7 +86,9 @@ def embed(
     if cache.read(id_) is None:
         pairs = [render(choice.spec, content["instruction"], text) for text in unique]
         encode = _Shards(choice, device, [pair[0] for pair in pairs], [pair[1] for pair in pairs], progress)
-        cache.write(id_, len(unique), SHARD_ROWS, encode, facts)
+        # Requests cost money: less of it is lost where a server goes down.
+        rows = SHARD_ROWS // 4 if choice.endpoint else SHARD_ROWS
+        cache.write(id_, len(unique), rows, encode, facts)
     vectors, manifest = cache.read_back(id_)
     if len(unique) == graph.num_nodes:
         return vectors, manifest
@@ -151,6 +153,7 @@ class _Shards:
         with ExitStack() as stack:
             for shard in shards:
                 if self.encoder is None:
+                    _check_device(self.device)
                     self.encoder = encoders.load(self.choice, self.device)
                 if not line:
                     begin = time.perf_counter()
@@ -194,16 +197,28 @@ class _Shards:
             if self.progress is not None:
                 self.progress(shard.start + done, len(self.prompts))
         assert vectors is not None
+        if len(vectors) > 1 and not cut and (vectors == vectors[0]).all():
+            raise JobError(f"llm '{self.choice.label}' gave one and the same vector for {len(vectors)} different texts")
         return shard, vectors, {"seconds": time.perf_counter() - begin, "cut": cut, **encoder.spent()}
 
     def _check(self, part: np.ndarray, texts: int) -> None:
         label, registered = self.choice.label, self.choice.spec.dimension
         if part.ndim != 2 or len(part) != texts:
             raise JobError(f"llm '{label}' gave an array of shape {part.shape} for {texts} texts")
-        if registered is not None and self.choice.path is None and part.shape[1] != registered:
-            raise JobError(f"llm '{label}' gave {part.shape[1]} dimensions, registered are {registered}")
+        if registered is not None and part.shape[1] != registered:
+            raise JobError(
+                f"llm '{label}' gave {part.shape[1]} dimensions, registered are {registered}; another model needs an "
+                "entry of its own (docs/llms.md)"
+            )
         if not np.isfinite(part).all():
             raise JobError(f"llm '{label}' gave numbers that are not finite")
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise JobError("device: cuda, but torch sees no CUDA device; leave the key out to embed on the CPU")
 
 
 def _pool(encoder: Encoder, device: str) -> ThreadPoolExecutor:

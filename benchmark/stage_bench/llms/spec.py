@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from stage_bench.errors import StageBenchError
+
 POOLINGS = ("mean", "mean-text", "last-token", "cls")
 DTYPES = ("float32", "bfloat16", "float16")
 LOADERS = ("transformers", "sentence-transformers", "bidirectional", "llm2vec", "nv-embed", "endpoint")
@@ -45,6 +47,13 @@ class LLMSpec:
     price: float | None = None  # US dollars for a million tokens at the vendor's endpoint
     version: int = 1  # raise when the same options would give other embeddings
     needs: str = ""  # what to get before it can be used; empty: ready
+
+    def __post_init__(self) -> None:
+        for key in ("prompt", "plain_prompt"):
+            if "{text}" not in getattr(self, key):
+                raise StageBenchError(
+                    f"llm '{self.name}': {key} has no {{text}}, so every node would get the same prompt"
+                )
 
     @property
     def takes_instruction(self) -> bool:

@@ -16,6 +16,10 @@ from stage_bench.llms import onednn
 from stage_bench.llms.pooling import pool
 from stage_bench.llms.spec import LLMChoice
 
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json"),
+    *("spiece.model", "sentencepiece.bpe.model", "spm.model"),
+)
 _POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions")
 
 
@@ -58,6 +62,10 @@ class TokenModel:
     def _tokenizer(self, folder: Path) -> Any:
         from transformers import AutoTokenizer
 
+        if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+            raise JobError(
+                f"llm '{self.choice.spec.name}': {folder} holds no tokenizer ({' or '.join(_TOKENIZER_FILES)})"
+            )
         return AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=self.choice.trust_remote_code
         )

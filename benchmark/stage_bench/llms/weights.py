@@ -33,6 +33,8 @@ def find(spec: LLMSpec, path: Path | None = None, allow_pickle: bool = False) ->
         JobError: it is nowhere and cannot be fetched, or is not what it claims to be; says what to get.
     """
     if path is not None:
+        if path.is_file():
+            raise JobError(f"llm '{spec.name}': {path} is a file; name the folder that holds config.json and weights")
         if not _has_config(path):
             raise JobError(f"llm '{spec.name}': {path} holds no config.json")
         return _checked(spec, path, allow_pickle)

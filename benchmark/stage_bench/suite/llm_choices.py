@@ -43,6 +43,8 @@ def choose_llm(entry: LLMEntry, document: Document, location: list[str | int]) -
         differing["dimensions" if reduction.kind == "truncate" else reduction.kind] = reduction.dimensions
     if endpoint is not None and spec.loader != "endpoint":
         differing["endpoint"] = True  # not which one: an address is nobody else's business
+    if entry.endpoint_model is not None:
+        differing["endpoint_model"] = entry.endpoint_model
     return LLMChoice(
         spec=spec,
         label=label(entry.name, differing),
@@ -81,6 +83,9 @@ def _endpoint(entry: LLMEntry, spec: LLMSpec, document: Document, location: list
             problem = f"{key}: has no effect on a model that a server embeds; its operator decides"
             raise document.error([*location, key], problem)
     url = entry.endpoint if isinstance(entry.endpoint, str) else ""
+    if "@" in url:
+        problem = "an address with a name or password in it; a key belongs in $OPENAI_API_KEY"
+        raise document.error([*location, "endpoint"], problem)
     if url and not url.startswith(("http://", "https://")):
         raise document.error([*location, "endpoint"], f"'{url}' is no base URL, such as http://localhost:8000/v1")
     return Endpoint(url.rstrip("/"), entry.endpoint_model or spec.hub_id or spec.name)
