@@ -176,7 +176,7 @@ def test_classes_and_splits():
         "split file: no text of the test part is in the training part",
     ):
         assert expected in said
-    assert failures(graph) == ["texts with lone surrogates: 1; no model can embed them"]
+    assert failures(graph) == []
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_what_texts_hold(raw_folder: Folder):
         "note: 1 text longer than 10,000 characters, which LLMs read only the start of",
     ):
         assert expected in said
-    assert failures(graph) == []
+    assert failures(graph) == ["texts with lone surrogates: 1; no model can embed them"]
 
 
 @pytest.mark.parametrize(("leaks", "note"), [(True, True), (False, False)])

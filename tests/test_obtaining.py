@@ -204,7 +204,7 @@ def test_a_folder_that_is_not_complete_is_not_touched(server: Server, tmp_path: 
 
 
 def test_a_dataset_without_sources(tmp_path: Path):
-    with pytest.raises(DatasetMissing, match=r"dataset 'wordnet' is not in the data folder .*; put it in the folder format"):
+    with pytest.raises(DatasetMissing, match=r"'wordnet' is not in the data folder .*; put it in the folder format"):
         obtaining.obtain(registry.get("datasets", "wordnet"), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
