@@ -132,15 +132,22 @@ class EmbeddingCache:
         self, id_: str, rows: int, make: Callable[[], tuple[np.ndarray, float]], facts: dict[str, Any]
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """What is there, else what `make` gives, (float32 [rows, dimension], seconds); and the manifest."""
-        if self.read(id_) is None:
+        known = self.found(id_)
+        if known is not None:
+            return known
 
-            def compute(shards: Iterable[Shard]) -> Iterator[Computed]:
-                for shard in shards:
-                    vectors, seconds = make()
-                    yield shard, vectors, {"seconds": seconds}
+        def compute(shards: Iterable[Shard]) -> Iterator[Computed]:
+            for shard in shards:
+                vectors, seconds = make()
+                yield shard, vectors, {"seconds": seconds}
 
-            self.write(id_, rows, rows, compute, facts)
+        self.write(id_, rows, rows, compute, facts)
         return self.read_back(id_)
+
+    def found(self, id_: str) -> tuple[np.ndarray, dict[str, Any]] | None:
+        """What `read` gives, and the manifest; None where one of them is not there."""
+        manifest, vectors = self.manifest(id_), self.read(id_)
+        return None if manifest is None or vectors is None else (vectors, manifest)
 
     def read_back(self, id_: str) -> tuple[np.ndarray, dict[str, Any]]:
         """What was just written, and its manifest.
@@ -148,10 +155,10 @@ class EmbeddingCache:
         Raises:
             JobError: it is not there.
         """
-        vectors, manifest = self.read(id_), self.manifest(id_)
-        if vectors is None or manifest is None:
+        known = self.found(id_)
+        if known is None:
             raise JobError(f"the embedding {id_} could not be read back; is the disk sound?")
-        return vectors, manifest
+        return known
 
     def _claims(
         self, id_: str, rows: int, shards: list[Shard], held: dict[int, FileLock], busy: list[Shard]

@@ -81,15 +81,19 @@ def embed(
     facts = {"content": content, "llm": choice.label, "dataset": graph.name, "texts": graph.num_nodes}
     if choice.reduction is not None:
         return _reduced(graph, choice, cache, device, progress, id_, facts)
-    _check_characters(graph)
+    known = cache.found(id_)
+    if known is not None and known[1]["rows"] == graph.num_nodes:
+        return known
     unique = list(dict.fromkeys(graph.texts))
-    if cache.read(id_) is None:
+    if known is None:
+        _check_characters(graph)
         pairs = [render(choice.spec, content["instruction"], text) for text in unique]
         encode = _Shards(choice, device, [pair[0] for pair in pairs], [pair[1] for pair in pairs], progress)
         # Requests cost money: less of it is lost where a server goes down.
         rows = SHARD_ROWS // 4 if choice.endpoint else SHARD_ROWS
         cache.write(id_, len(unique), rows, encode, facts)
-    vectors, manifest = cache.read_back(id_)
+        known = cache.read_back(id_)
+    vectors, manifest = known
     if len(unique) == graph.num_nodes:
         return vectors, manifest
     row = {text: number for number, text in enumerate(unique)}

@@ -1,7 +1,7 @@
 """Faster products on a CPU: oneDNN in the place of MKL.
 
 MKL, which torch calls for float32, keeps to AVX2 on processors that are not Intel's; oneDNN, which torch brings along,
-uses what the processor has (on a Zen 5 twice the speed). Results agree to the rounding of the sums.
+uses what the processor has. Results agree to the rounding of the sums.
 """
 
 from __future__ import annotations
