@@ -20,6 +20,7 @@ from stage_bench.backbones.gat import GATConv, edge_softmax
 from stage_bench.backbones.gcn import GCN
 from stage_bench.backbones.mlp import MLP
 from stage_bench.backbones.options import BackboneOptions, RevGATOptions, SIGNOptions, SimpleGCNOptions
+from stage_bench.backbones.propagation import with_degree_roots
 from stage_bench.backbones.reversible import Branch, couple
 from stage_bench.backbones.revgat import RevGAT, RevGATBlock
 from stage_bench.backbones.sage import SAGE
@@ -104,21 +105,23 @@ def test_mlp():
     close(model(random_graph(1), x), expected)  # the graph does not matter
 
 
-@pytest.mark.parametrize("hidden", [5, 12])  # narrower and wider than the input: DGL orders the products by it
-def test_gcn(hidden):
-    model, graph, x = build("gcn", num_layers=3, hidden=hidden)
+@pytest.mark.parametrize("input_dropout", [0.0, 0.3])  # without, S X is computed beforehand
+@pytest.mark.parametrize("hidden", [5, 12])  # narrower and wider than the input: the order of the products
+def test_gcn(hidden, input_dropout):
+    model, graph, x = build("gcn", num_layers=3, hidden=hidden, input_dropout=input_dropout)
     randomize(model)
     a = dense(random_graph()) + torch.eye(NUM_NODES)
     s = a / torch.sqrt(a.sum(1, keepdim=True) * a.sum(0, keepdim=True))
-    expected = x
+    expected = features()
     for layer, norm in zip(model.layers, model.norms, strict=False):
-        expected = batch_norm(norm, s @ expected @ layer.weight + layer.bias).clamp(min=0)
-    close(model(graph, x), s @ expected @ model.layers[-1].weight + model.layers[-1].bias)
+        expected = batch_norm(norm, s @ expected @ layer.weight.T + layer.bias).clamp(min=0)
+    close(model(graph, x), s @ expected @ model.layers[-1].weight.T + model.layers[-1].bias)
 
 
+@pytest.mark.parametrize("input_dropout", [0.0, 0.3])
 @pytest.mark.parametrize("hidden", [5, 12])
-def test_sage_mean(hidden):
-    model, graph, x = build("sage", num_layers=2, hidden=hidden)
+def test_sage_mean(hidden, input_dropout):
+    model, graph, x = build("sage", num_layers=2, hidden=hidden, input_dropout=input_dropout)
     randomize(model)
     a = dense(graph)
     mean = a / a.sum(1, keepdim=True).clamp(min=1)
@@ -126,8 +129,41 @@ def test_sage_mean(hidden):
     def layer(conv: torch.nn.Module, h: Tensor) -> Tensor:
         return conv.fc_self(h) + mean @ h @ conv.fc_neigh.weight.T
 
+    expected = batch_norm(model.norms[0], layer(model.layers[0], features())).clamp(min=0)
+    close(model(graph, x), layer(model.layers[1], expected))
+
+
+def test_sage_pool():
+    model, graph, x = build("sage", num_layers=2, hidden=5, aggregator="pool")
+    randomize(model)
+    a = dense(graph)
+
+    def layer(conv: torch.nn.Module, h: Tensor) -> Tensor:
+        pooled = (h @ conv.fc_pool.weight.T + conv.fc_pool.bias).clamp(min=0)
+        largest = torch.where(a[:, :, None] > 0, pooled[None], 0.0).amax(dim=1)  # what is pooled is not below 0
+        return h @ conv.fc_self.weight.T + conv.fc_self.bias + largest @ conv.fc_neigh.weight.T
+
     expected = batch_norm(model.norms[0], layer(model.layers[0], x)).clamp(min=0)
     close(model(graph, x), layer(model.layers[1], expected))
+
+
+@pytest.mark.parametrize("name", ["gcn", "sage"])
+def test_layers_are_dgls(name):
+    """The same weights in DGL's own layers give the same logits."""
+    model, graph, x = build(name, num_layers=2, hidden=5)
+    randomize(model)
+    looped, h = with_self_loops(random_graph()), features()
+    for i, layer in enumerate(model.layers):
+        if name == "gcn":
+            theirs = dgl.nn.GraphConv(h.shape[1], len(layer.weight), norm="both")
+            theirs.load_state_dict({"weight": layer.weight.T, "bias": layer.bias})
+            h = theirs(looped, h)
+        else:
+            theirs = dgl.nn.SAGEConv(h.shape[1], len(layer.fc_self.weight), "mean")
+            theirs.load_state_dict(layer.state_dict())
+            h = theirs(random_graph(), h)
+        h = batch_norm(model.norms[i], h).clamp(min=0) if i == 0 else h
+    close(model(graph, x), h)
 
 
 def dense_attention(conv: GATConv, graph: dgl.DGLGraph, x: Tensor, edge_mask: Tensor | None = None) -> Tensor:
@@ -167,6 +203,7 @@ def dense_attention(conv: GATConv, graph: dgl.DGLGraph, x: Tensor, edge_mask: Te
 def test_attention_layer(choices, masked, directed):
     torch.manual_seed(0)
     graph = with_self_loops(random_graph(directed=directed)) if not masked else random_graph(directed=directed)
+    graph = with_degree_roots(graph)
     conv = randomize(GATConv(DIM, 4, 3, **choices))
     edge_mask = torch.rand(graph.num_edges()) < 0.4 if masked else None
     close(conv(graph, features(), edge_mask), dense_attention(conv, graph, features(), edge_mask))
@@ -279,7 +316,7 @@ def chain(dtype: torch.dtype, layers: int = 2, groups: int = 2) -> tuple[list[li
         for _ in range(groups):
             block = RevGATBlock(2, chosen).to(dtype)
             masks = {
-                "dropout_mask": F.dropout(torch.ones(NUM_NODES, 2, dtype=dtype), 0.3),
+                "key": len(parameters),
                 "edge_mask": torch.rand(graph.num_edges()) > 0.3,
             }
 

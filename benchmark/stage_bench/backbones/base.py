@@ -1,24 +1,32 @@
 """What every backbone is: fixed work once (`prepare`), then a module from graph and features to logits."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar, Generic, TypeVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stage_bench.backbones.options import BackboneOptions, LayeredOptions
 from stage_bench.dgl_library import dgl
+from stage_bench.kernels.activation import dropout, norm_relu_dropout
 
 Options = TypeVar("Options", bound=BackboneOptions)
 StackOptions = TypeVar("StackOptions", bound=LayeredOptions)
+
+# From a graph, or a block of one, and the rows of its sending nodes to the rows of its receiving nodes.
+Hop = Callable[[dgl.DGLGraph, Tensor], Tensor]
 
 
 class Backbone(nn.Module, Generic[Options]):
     """A node classifier. `in_dim` is the number of columns that `prepare` returned, not that of the raw features.
 
     `prepare_options` names the options that `prepare` reads: runs that agree in them share its work.
+    `rowwise` says that a node's logits depend on its own row of features alone: then `forward` is given the rows of
+    the nodes that count (in training the training nodes), and the graph is not looked at.
     """
 
     prepare_options: ClassVar[tuple[str, ...]] = ()
+    rowwise: ClassVar[bool] = False
 
     def __init__(self, in_dim: int, num_classes: int, options: Options) -> None:
         super().__init__()
@@ -38,40 +46,81 @@ class Backbone(nn.Module, Generic[Options]):
         raise NotImplementedError
 
 
-class LayeredBackbone(Backbone[StackOptions]):
+class MessagePassing(Backbone[Options]):
+    """A backbone that is some work on each row (`start`), then hops, each over the edges of a graph or of a block."""
+
+    def start(self, x: Tensor) -> Tensor:
+        """What is done to the rows before the first hop."""
+        return x
+
+    def hops(self) -> list[Hop]:
+        """The hops of one forward pass; what is random in all of them alike is drawn here."""
+        raise NotImplementedError
+
+    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+        hops = self.hops()
+        return self._go([graph] * len(hops), self.start(x), hops)
+
+    def forward_blocks(self, blocks: Sequence[dgl.DGLGraph], x: Tensor) -> Tensor:
+        """Logits of the last block's receiving nodes; one block a hop, `x`: the rows of the first one's senders."""
+        return self._go(blocks, self.start(x), self.hops())
+
+    @staticmethod
+    def _go(graphs: Sequence[dgl.DGLGraph], x: Tensor, hops: list[Hop]) -> Tensor:
+        for graph, hop in zip(graphs, hops, strict=True):
+            x = hop(graph, x)
+        return x
+
+
+class LayeredBackbone(MessagePassing[StackOptions]):
     """Input dropout, then layers with batch norm, ReLU and dropout between them, and none after the last.
 
-    A subclass says what a layer is (`build_layer`) and, where that is not `layer(graph, x)`, how it is applied.
+    A subclass says what a layer is (`build_layer`) and, where that is not `layer(graph, x)`, how it is applied. Layers
+    before `first_hop` are applied to rows.
     """
+
+    first_hop = 0
 
     def __init__(self, in_dim: int, num_classes: int, options: StackOptions) -> None:
         super().__init__(in_dim, num_classes, options)
         self.layers = nn.ModuleList()
         self.norms = nn.ModuleList()
         width = in_dim
-        for _ in range(options.num_layers - 1):
-            layer, width_after = self.build_layer(width, options.hidden, last=False)
+        for i in range(options.num_layers):
+            last = i == options.num_layers - 1
+            layer, width = self.build_layer(i, width, num_classes if last else options.hidden)
             self.layers.append(layer)
-            self.norms.append(nn.BatchNorm1d(width_after) if options.batch_norm else nn.Identity())
-            width = width_after
-        self.layers.append(self.build_layer(width, num_classes, last=True)[0])
+            if not last:
+                self.norms.append(nn.BatchNorm1d(width) if options.batch_norm else nn.Identity())
 
-    def build_layer(self, in_dim: int, out_dim: int, last: bool) -> tuple[nn.Module, int]:
-        """One layer and the number of columns it returns (`num_classes` if it is the last)."""
+    def build_layer(self, i: int, in_dim: int, out_dim: int) -> tuple[nn.Module, int]:
+        """Layer `i`, and the number of columns it returns (`num_classes` if it is the last)."""
         raise NotImplementedError
 
-    def apply_layer(self, layer: nn.Module, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
-        """[num_nodes, in_dim] -> [num_nodes, columns]."""
-        out: Tensor = layer(graph, x)
+    def apply_layer(self, i: int, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+        """[num_src, in_dim] -> [num_dst, columns]; before `first_hop` the graph is None, and all is by rows."""
+        out: Tensor = self.layers[i](graph, x)
         return out
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
-        options = self.options
-        x = F.dropout(x, options.input_dropout, self.training)
-        for layer, norm in zip(self.layers, self.norms, strict=False):  # the last layer has no norm
-            x = F.relu(norm(self.apply_layer(layer, graph, x)))
-            x = F.dropout(x, options.dropout, self.training)
-        return self.apply_layer(self.layers[-1], graph, x)
+    def start(self, x: Tensor) -> Tensor:
+        x = dropout(x, self.options.input_dropout, self.training)
+        for i in range(self.first_hop):
+            x = self._hop(i, None, x)
+        return x
+
+    def hops(self) -> list[Hop]:
+        return [partial(self._hop, i) for i in range(self.first_hop, len(self.layers))]
+
+    def _hop(self, i: int, graph: dgl.DGLGraph | None, x: Tensor) -> Tensor:
+        return self._activated(i, self.apply_layer(i, graph, x))
+
+    def _activated(self, i: int, x: Tensor) -> Tensor:
+        if i == len(self.layers) - 1:
+            return x
+        norm = self.norms[i]
+        return norm_relu_dropout(
+            x, norm if isinstance(norm, nn.BatchNorm1d) else None, self.options.dropout, self.training
+        )
 
 
 def with_self_loops(graph: dgl.DGLGraph) -> dgl.DGLGraph:

@@ -6,7 +6,11 @@ from torch import Tensor, nn
 
 from stage_bench.backbones.base import LayeredBackbone, with_self_loops
 from stage_bench.backbones.options import GATOptions
+from stage_bench.backbones.propagation import LEFT, RIGHT
 from stage_bench.dgl_library import dgl
+from stage_bench.kernels import attention, choice
+from stage_bench.kernels.masks import draw_key, keep_mask
+from stage_bench.kernels.products import Linear
 
 _NEGATIVE_SLOPE = 0.2  # of the leaky ReLU on attention scores, as in the paper
 
@@ -15,6 +19,8 @@ def draw_edge_mask(graph: dgl.DGLGraph, edge_dropout: float, training: bool) -> 
     """Which edges a layer keeps: bool [num_edges], each False with probability `edge_dropout`; None keeps all."""
     if not training or edge_dropout == 0:
         return None
+    if choice.current().fused and graph.device.type == "cpu":
+        return keep_mask(graph.num_edges(), edge_dropout, draw_key())
     return torch.rand(graph.num_edges(), device=graph.device) >= edge_dropout
 
 
@@ -35,6 +41,7 @@ class GATConv(nn.Module):
     a_ij = softmax_j leaky_relu(attn_src . W h_j + attn_dst . W h_i): equations 1 to 4 of the paper. Without
     `use_attn_dst` the score depends on the sending node only. With `symmetric_norm` messages are scaled by
     sqrt(in-degree_i / out-degree_j): uniform attention is then GCN's operator (Wang et al. 2021, arXiv 2103.13355).
+    The graph carries the two roots (`with_degree_roots`).
     """
 
     def __init__(
@@ -51,31 +58,36 @@ class GATConv(nn.Module):
         super().__init__()
         self.heads = heads
         self.symmetric_norm = symmetric_norm
-        self.project = nn.Linear(in_dim, heads * out_dim, bias=False)
+        self.project = Linear(in_dim, heads * out_dim, bias=False)
         self.attn_src = nn.Parameter(torch.empty(1, heads, out_dim))
         self.attn_dst = nn.Parameter(torch.empty(1, heads, out_dim)) if use_attn_dst else None
-        self.residual = nn.Linear(in_dim, heads * out_dim, bias=False) if residual else None
+        self.residual = Linear(in_dim, heads * out_dim, bias=False) if residual else None
         self.bias = nn.Parameter(torch.zeros(1, heads, out_dim)) if bias else None
         for name, weight in self.named_parameters():
             if name != "bias":
                 nn.init.xavier_normal_(weight, gain=nn.init.calculate_gain("relu"))
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge_mask: Tensor | None = None) -> Tensor:
-        """[num_nodes, in_dim] -> [num_nodes, heads, out_dim]; `edge_mask` (bool [num_edges]) says which edges count."""
+        """[num_src, in_dim] -> [num_dst, heads, out_dim]; `edge_mask` (bool [num_edges]) says which edges count."""
+        receiving_x = x[: graph.num_dst_nodes()]
         hidden = self.project(x).unflatten(1, (self.heads, -1))
         if self.symmetric_norm:
-            hidden = hidden * graph.out_degrees().clamp(min=1).to(x.dtype).rsqrt().view(-1, 1, 1)
-        source = (hidden * self.attn_src).sum(dim=-1, keepdim=True)
-        if self.attn_dst is None:
-            scores = dgl.ops.copy_u(graph, source)
+            hidden = hidden * graph.srcdata[RIGHT].unsqueeze(2)
+        receiving = None
+        if self.attn_dst is not None:
+            receiving = (hidden[: graph.num_dst_nodes()] * self.attn_dst).sum(dim=-1, keepdim=True)
+        if choice.fused(hidden):
+            out = attention.attend(graph, hidden, self.attn_src, receiving, edge_mask)
         else:
-            scores = dgl.ops.u_add_v(graph, source, (hidden * self.attn_dst).sum(dim=-1, keepdim=True))
-        attention = edge_softmax(graph, F.leaky_relu(scores, _NEGATIVE_SLOPE), edge_mask)
-        out: Tensor = dgl.ops.u_mul_e_sum(graph, hidden, attention)
+            scores = dgl.ops.copy_u(graph, (hidden * self.attn_src).sum(dim=-1, keepdim=True))
+            if receiving is not None:
+                scores = scores + dgl.ops.copy_v(graph, receiving)
+            weights = edge_softmax(graph, F.leaky_relu(scores, _NEGATIVE_SLOPE), edge_mask)
+            out = dgl.ops.u_mul_e_sum(graph, hidden, weights)
         if self.symmetric_norm:
-            out = out * graph.in_degrees().clamp(min=1).to(x.dtype).sqrt().view(-1, 1, 1)
+            out = out * graph.dstdata[LEFT].unsqueeze(2)
         if self.residual is not None:
-            out = out + self.residual(x).view_as(out)
+            out = out + self.residual(receiving_x).view_as(out)
         if self.bias is not None:
             out = out + self.bias
         return out
@@ -89,10 +101,13 @@ class GAT(LayeredBackbone[GATOptions]):
         """Adds self loops; the features stay as they are."""
         return with_self_loops(graph), features
 
-    def build_layer(self, in_dim: int, out_dim: int, last: bool) -> tuple[nn.Module, int]:
+    def build_layer(self, i: int, in_dim: int, out_dim: int) -> tuple[nn.Module, int]:
         heads = self.options.heads
-        return GATConv(in_dim, out_dim, heads), out_dim if last else heads * out_dim
+        return GATConv(in_dim, out_dim, heads), out_dim if self._is_last(i) else heads * out_dim
 
-    def apply_layer(self, layer: nn.Module, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
-        out: Tensor = layer(graph, x, draw_edge_mask(graph, self.options.edge_dropout, self.training))
-        return out.mean(dim=1) if layer is self.layers[-1] else out.flatten(1)
+    def apply_layer(self, i: int, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+        out: Tensor = self.layers[i](graph, x, draw_edge_mask(graph, self.options.edge_dropout, self.training))
+        return out.mean(dim=1) if self._is_last(i) else out.flatten(1)
+
+    def _is_last(self, i: int) -> bool:
+        return i == self.options.num_layers - 1

@@ -1,20 +1,53 @@
 """GCN (Kipf and Welling 2017, arXiv 1609.02907)."""
 
+import torch
 from torch import Tensor, nn
 
-from stage_bench.backbones.base import LayeredBackbone, with_self_loops
+from stage_bench.backbones.base import LayeredBackbone
 from stage_bench.backbones.options import GCNOptions
+from stage_bench.backbones.propagation import propagate, with_scales
 from stage_bench.dgl_library import dgl
+from stage_bench.kernels.products import FixedInput, linear
+
+
+class GCNConv(nn.Module):
+    """S H W^T + b with S = D^-1/2 (A + I) D^-1/2 (eq. 2 of the paper).
+
+    weight: [out_dim, in_dim]. The narrower side of W is the one that the sparse product sees. With `diffused`
+    inputs, S H is what comes in.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, diffused: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_dim, in_dim))
+        self.bias = nn.Parameter(torch.zeros(out_dim))
+        nn.init.xavier_uniform_(self.weight)  # as DGL's GraphConv
+        self.fixed = FixedInput() if diffused else None
+
+    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+        """[num_src, in_dim] -> [num_dst, out_dim]."""
+        if self.fixed is not None:
+            return self.fixed.linear(x, self.weight, self.bias)
+        out_dim, in_dim = self.weight.shape
+        if in_dim > out_dim:
+            return propagate(graph, linear(x, self.weight)) + self.bias
+        return linear(propagate(graph, x), self.weight, self.bias)
 
 
 class GCN(LayeredBackbone[GCNOptions]):
-    """Layers D^-1/2 (A + I) D^-1/2 H W + b (eq. 2 of the paper)."""
+    """GCN layers. Without input dropout S X is always the same, so it is computed once, in `prepare`."""
+
+    prepare_options = ("input_dropout",)
+
+    @property
+    def first_hop(self) -> int:  # type: ignore[override]
+        return int(self.options.input_dropout == 0)
 
     @classmethod
     def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: GCNOptions) -> tuple[dgl.DGLGraph, Tensor]:
-        """Adds self loops; the features stay as they are."""
-        return with_self_loops(graph), features
+        """The scales of S at the nodes, and S X (X where there is input dropout)."""
+        graph = with_scales(graph, "symmetric", self_loops=True)
+        return graph, features if options.input_dropout else propagate(graph, features)
 
-    def build_layer(self, in_dim: int, out_dim: int, last: bool) -> tuple[nn.Module, int]:
-        # every node has a self loop, so DGL need not look for nodes without in-edges in every forward pass
-        return dgl.nn.GraphConv(in_dim, out_dim, norm="both", allow_zero_in_degree=True), out_dim
+    def build_layer(self, i: int, in_dim: int, out_dim: int) -> tuple[nn.Module, int]:
+        return GCNConv(in_dim, out_dim, diffused=i < self.first_hop), out_dim

@@ -1,26 +1,32 @@
-"""RevGAT (Li et al. 2021, arXiv 2106.07476) in the form TAPE and STAGE use: no label reuse."""
+"""RevGAT (Li et al. 2021, arXiv 2106.07476), in TAPE's and STAGE's form and in that of OGB's leaderboard."""
 
-from functools import partial
+from collections.abc import Sequence
+from functools import partial, reduce
+from operator import add
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stage_bench.backbones.base import Backbone, with_self_loops
+from stage_bench.backbones.base import Hop, MessagePassing, with_self_loops
 from stage_bench.backbones.gat import GATConv, draw_edge_mask
 from stage_bench.backbones.options import RevGATOptions
+from stage_bench.backbones.propagation import with_degree_roots
 from stage_bench.backbones.reversible import Branch, couple
 from stage_bench.dgl_library import dgl
+from stage_bench.errors import JobError
+from stage_bench.kernels.activation import dropout, norm_relu_dropout
+from stage_bench.kernels.masks import draw_key
 
-_MOMENTUM = 0.1  # of the running statistics, torch's default
 _ACTIVATIONS = {"mish": F.mish, "relu": F.relu}
 
 
 class RevGATBlock(nn.Module):
-    """One f_i of the coupling: batch norm, ReLU, a given dropout mask, attention with a linear residual."""
+    """One f_i of the coupling: batch norm, ReLU, dropout by a given key, attention with a linear residual."""
 
     def __init__(self, width: int, options: RevGATOptions) -> None:
         super().__init__()
+        self.dropout = options.dropout
         self.norm = nn.BatchNorm1d(width) if options.batch_norm else None
         self.conv = GATConv(
             width,
@@ -39,27 +45,16 @@ class RevGATBlock(nn.Module):
         *,
         graph: dgl.DGLGraph,
         training: bool,
-        dropout_mask: Tensor | None,
+        key: int,
         edge_mask: Tensor | None,
     ) -> Tensor:
-        """[num_nodes, width] -> the same; a function of its arguments alone, as the reversible chain demands."""
-        if self.norm is not None:
-            x = _batch_norm(self.norm, x, training, update_statistics)
-        x = F.relu(x)
-        if dropout_mask is not None:
-            x = x * dropout_mask
+        """[num_src, width] -> [num_dst, width]; a function of its arguments alone, as the reversible chain demands."""
+        x = norm_relu_dropout(x, self.norm, self.dropout, training, key, update_statistics)
         out: Tensor = self.conv(graph, x, edge_mask)
         return out.flatten(1)
 
 
-def _batch_norm(norm: nn.BatchNorm1d, x: Tensor, training: bool, update_statistics: bool) -> Tensor:
-    # the recomputation must see the statistics of its batch, as the first pass did, but not count the batch again
-    if training and not update_statistics:
-        return F.batch_norm(x, None, None, norm.weight, norm.bias, True, 0.0, norm.eps)
-    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, training, _MOMENTUM, norm.eps)
-
-
-class RevGAT(Backbone[RevGATOptions]):
+class RevGAT(MessagePassing[RevGATOptions]):
     """An attention layer, reversible attention layers, then norm, activation, dropout and an attention layer.
 
     The first and last layer have a linear residual; the last has one head, as in TAPE's model. Every layer and group
@@ -92,40 +87,68 @@ class RevGAT(Backbone[RevGATOptions]):
     @classmethod
     def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: RevGATOptions) -> tuple[dgl.DGLGraph, Tensor]:
         """Adds self loops; the features stay as they are."""
-        return with_self_loops(graph), features
+        return with_degree_roots(with_self_loops(graph)), features
+
+    def start(self, x: Tensor) -> Tensor:
+        return dropout(x, self.options.input_dropout, self.training)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
-        options = self.options
-        x = F.dropout(x, options.input_dropout, self.training)
-        x = self.first(graph, x, self._edge_mask(graph)).flatten(1)
-        x = couple(x, self._branches(graph, x), options.reversible)
-        x = _ACTIVATIONS[options.activation](self.norm(x))
-        x = F.dropout(x, options.dropout, self.training)
-        out: Tensor = self.last(graph, x, self._edge_mask(graph))
-        return out.mean(dim=1)
-
-    def _branches(self, graph: dgl.DGLGraph, x: Tensor) -> list[list[Branch]]:
-        """The reversible layers with this forward pass's masks bound to them; x is [num_nodes, hidden * heads]."""
-        masks: list[Tensor | None] = [None] * self.options.groups
-        if self.training and self.options.dropout > 0:
-            shared = F.dropout(torch.ones_like(x), self.options.dropout)
-            masks = list(shared.chunk(self.options.groups, dim=1))
-        return [
+        x = self._first_hop(graph, self.start(x))
+        keys = self._keys()
+        layers = [
             [
                 Branch(
-                    partial(
-                        block,
-                        graph=graph,
-                        training=self.training,
-                        dropout_mask=mask,
-                        edge_mask=self._edge_mask(graph),
-                    ),
+                    partial(block, graph=graph, training=self.training, key=key, edge_mask=self._edge_mask(graph)),
                     tuple(block.parameters()),
                 )
-                for block, mask in zip(layer, masks, strict=True)  # type: ignore[call-overload]
+                for block, key in zip(layer, keys, strict=True)  # type: ignore[call-overload]
             ]
             for layer in self.middle
         ]
+        return self._last_hop(graph, couple(x, layers, self.options.reversible))
+
+    def forward_blocks(self, blocks: Sequence[dgl.DGLGraph], x: Tensor) -> Tensor:
+        """As in the base class.
+
+        Raises:
+            JobError: the option `reversible` is on: a block's hops have other nodes before them than after them.
+        """
+        if self.options.reversible:
+            raise JobError("revgat: reversible needs whole graphs; with batching: neighbor set reversible: false")
+        return super().forward_blocks(blocks, x)
+
+    def hops(self) -> list[Hop]:
+        """One for each group of each reversible layer: what a group adds comes from the neighbours' changed groups."""
+        keys = self._keys()
+        middle = [
+            partial(self._middle_hop, layer[i], i, keys[i])  # type: ignore[index]
+            for layer in self.middle
+            for i in range(self.options.groups)
+        ]
+        return [self._first_hop, *middle, self._last_hop]
+
+    def _first_hop(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+        out: Tensor = self.first(graph, x, self._edge_mask(graph))
+        return out.flatten(1)
+
+    def _middle_hop(self, block: nn.Module, i: int, key: int, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+        parts = list(x.chunk(self.options.groups, dim=1))
+        argument = parts[i - 1] if i > 0 else reduce(add, parts[1:])
+        received = block(argument, True, graph=graph, training=self.training, key=key, edge_mask=self._edge_mask(graph))
+        parts = [part[: graph.num_dst_nodes()] for part in parts]
+        parts[i] = parts[i] + received
+        return torch.cat(parts, dim=1)
+
+    def _last_hop(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+        x = _ACTIVATIONS[self.options.activation](self.norm(x))
+        x = dropout(x, self.options.dropout, self.training)
+        out: Tensor = self.last(graph, x, self._edge_mask(graph))
+        return out.mean(dim=1)
+
+    def _keys(self) -> list[int]:
+        """Of this forward pass's dropout masks, one a group."""
+        drops = self.training and self.options.dropout > 0
+        return [draw_key() if drops else 0 for _ in range(self.options.groups)]
 
     def _edge_mask(self, graph: dgl.DGLGraph) -> Tensor | None:
         return draw_edge_mask(graph, self.options.edge_dropout, self.training)

@@ -1,4 +1,4 @@
-"""Full-batch training of one model on one split."""
+"""Training of one model on one split."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,31 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stage_bench.errors import JobError
+from stage_bench.kernels import choice as kernels
 from stage_bench.runs.clock import Clock
 from stage_bench.training.options import TrainingOptions
+from stage_bench.training.passes import Passes, choose
+from stage_bench.training.task import Task, task
 
-if TYPE_CHECKING:
-    from dgl import DGLGraph
+__all__ = ["Fit", "Task", "fit", "task", "warm_up"]
 
 # epoch, epochs at most, validation accuracy so far; raise to stop.
 EpochCallback = Callable[[int, int, float], None]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What training may see: test labels are not in it.
-
-    graph and inputs: what `Backbone.prepare` returned, on the training device.
-    labels: int64 [num_nodes], -1 everywhere but on the training and validation nodes.
-    train, val: int64 node ids.
-    """
-
-    graph: DGLGraph
-    inputs: Tensor
-    labels: Tensor
-    train: Tensor
-    val: Tensor
-    num_classes: int
 
 
 @dataclass(frozen=True)
@@ -56,17 +41,6 @@ class Fit:
     epochs: int
     curve: list[float]
     parameters: int
-
-
-def task(
-    graph: DGLGraph, inputs: Tensor, labels: np.ndarray, train: np.ndarray, val: np.ndarray, num_classes: int
-) -> Task:
-    """A task from all labels and a split: every label outside training and validation is hidden."""
-    hidden = np.full_like(labels, -1)
-    hidden[train], hidden[val] = labels[train], labels[val]
-    device = inputs.device
-    visible, train_nodes, val_nodes = (torch.from_numpy(array).to(device) for array in (hidden, train, val))
-    return Task(graph, inputs, visible, train_nodes, val_nodes, num_classes)
 
 
 def fit(
@@ -87,39 +61,40 @@ def fit(
     torch.manual_seed(seed)
     np.random.seed(seed)  # ours draw from torch alone; a plug-in's model may not
     random.seed(seed)
-    with clock.phase("train"):
-        model = build().to(task.inputs.device)
-        optimizer = _optimizer(model, options)
-        target = task.labels[task.train]
-        curve: list[float] = []
-        best, best_epoch, best_state = -1.0, 0, None
-        for epoch in range(1, options.epochs + 1):
-            for group in optimizer.param_groups:
-                group["lr"] = options.lr * min(1.0, epoch / options.warmup_epochs if options.warmup_epochs else 1.0)
-            model.train()
-            optimizer.zero_grad(set_to_none=True)
-            logits = model(task.graph, task.inputs)
-            loss = F.cross_entropy(logits[task.train], target, label_smoothing=options.label_smoothing)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise JobError(f"the loss is {value} at epoch {epoch}; try a lower lr (here: {options.lr:g})")
-            loss.backward()
-            optimizer.step()
-            accuracy = _accuracy(predict(model, task), task.labels, task.val)
-            curve.append(round(accuracy, 6))
-            if accuracy > best:
-                best, best_epoch, best_state = accuracy, epoch, copy.deepcopy(model.state_dict())
-            if on_epoch is not None:
-                on_epoch(epoch, options.epochs, best)
-            if epoch - best_epoch >= options.patience:
-                break
-        assert best_state is not None
-        model.load_state_dict(best_state)
-    with clock.phase("infer"):
-        logits = predict(model, task)
-        if not bool(torch.isfinite(logits).all()):
-            raise JobError(f"the model's output at its best epoch {best_epoch} is not finite; try a lower lr")
-        array = logits.float().cpu().numpy()
+    with kernels.using(kernels.Choice(options.kernels == "fused", options.products == "bfloat16")):
+        with clock.phase("train"):
+            model = build().to(task.inputs.device)
+            passes = choose(task, options, model)
+            optimizer = _optimizer(model, options)
+            curve: list[float] = []
+            best, best_epoch, best_state = -1.0, 0, None
+            for epoch in range(1, options.epochs + 1):
+                for group in optimizer.param_groups:
+                    group["lr"] = options.lr * min(1.0, epoch / options.warmup_epochs if options.warmup_epochs else 1.0)
+                model.train()
+                for logits, nodes in passes.train(model):
+                    loss = F.cross_entropy(logits, task.labels[nodes], label_smoothing=options.label_smoothing)
+                    value = float(loss.detach())
+                    if not math.isfinite(value):
+                        raise JobError(f"the loss is {value} at epoch {epoch}; try a lower lr (here: {options.lr:g})")
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()
+                    optimizer.step()
+                accuracy = _accuracy(_predict(model, passes, task.val), task.labels[task.val])
+                curve.append(round(accuracy, 6))
+                if accuracy > best:
+                    best, best_epoch, best_state = accuracy, epoch, copy.deepcopy(model.state_dict())
+                if on_epoch is not None:
+                    on_epoch(epoch, options.epochs, best)
+                if epoch - best_epoch >= options.patience:
+                    break
+            assert best_state is not None
+            model.load_state_dict(best_state)
+        with clock.phase("infer"):
+            logits = _predict(model, passes)
+            if not bool(torch.isfinite(logits).all()):
+                raise JobError(f"the model's output at its best epoch {best_epoch} is not finite; try a lower lr")
+            array = logits.float().cpu().numpy()
     return Fit(array, best, best_epoch, len(curve), curve, sum(weight.numel() for weight in model.parameters()))
 
 
@@ -133,15 +108,14 @@ def warm_up() -> None:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, task: Task) -> Tensor:
-    """Logits [num_nodes, num_classes] in evaluation mode."""
+def _predict(model: nn.Module, passes: Passes, nodes: Tensor | None = None) -> Tensor:
+    """Logits in evaluation mode."""
     model.eval()
-    logits: Tensor = model(task.graph, task.inputs)
-    return logits
+    return passes.predict(model, nodes)
 
 
-def _accuracy(logits: Tensor, labels: Tensor, nodes: Tensor) -> float:
-    return float((logits[nodes].argmax(dim=1) == labels[nodes]).float().mean())
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(dim=1) == labels).float().mean())
 
 
 def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
