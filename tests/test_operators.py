@@ -7,52 +7,18 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from diffused import NUM_NODES, matrix, normalized, random_nx, to_dgl
 from stage_bench.dgl_library import dgl
 from stage_bench.diffusion import operators
 from stage_bench.diffusion.operators import adjacency, personalized_pagerank, powers, standardize, triangles
 
-NUM_NODES = 30
 NORMALIZATIONS = ["symmetric", "row", "column", "none"]
-
-
-def random_nx(directed: bool, seed: int) -> nx.Graph:
-    graph = nx.gnp_random_graph(NUM_NODES - 2, 0.15, seed=seed, directed=directed)
-    graph.add_nodes_from([NUM_NODES - 2, NUM_NODES - 1])  # isolated
-    return graph
-
-
-def to_dgl(graph: nx.Graph) -> dgl.DGLGraph:
-    """Both directions of an undirected edge; a directed edge u -> v stays one."""
-    edges = list(graph.to_directed().edges)
-    source, target = zip(*edges, strict=True) if edges else ((), ())
-    ends = (torch.tensor(source, dtype=torch.int64), torch.tensor(target, dtype=torch.int64))
-    return dgl.graph(ends, num_nodes=graph.number_of_nodes())
-
-
-def matrix(graph: nx.Graph) -> np.ndarray:
-    """A_ij = 1 for an edge j -> i, float64."""
-    return nx.to_numpy_array(graph, nodelist=range(graph.number_of_nodes())).T
 
 
 def as_dense(operator: operators.Operator, num_nodes: int = NUM_NODES) -> np.ndarray:
     dense: Tensor = operator(torch.eye(num_nodes))
     assert dense.dtype == torch.float32
     return dense.numpy()
-
-
-def inverse(degrees: np.ndarray, exponent: float) -> np.ndarray:
-    return np.array([d**exponent if d > 0 else 0.0 for d in degrees])
-
-
-def normalized(a: np.ndarray, normalization: str) -> np.ndarray:
-    into, out = a.sum(axis=1), a.sum(axis=0)
-    if normalization == "symmetric":
-        return np.diag(inverse(into, -0.5)) @ a @ np.diag(inverse(out, -0.5))
-    if normalization == "row":
-        return np.diag(inverse(into, -1)) @ a
-    if normalization == "column":
-        return a @ np.diag(inverse(out, -1))
-    return a
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -142,6 +108,18 @@ def test_pagerank_is_networkx_pagerank():
     np.testing.assert_allclose(found[:, 0].numpy(), [expected[i] for i in range(20)], atol=1e-6)
 
 
+@pytest.mark.parametrize("iterations", [1, 2, 7])
+def test_pagerank_after_some_iterations(iterations):
+    graph = random_nx(True, 8)
+    s, alpha = normalized(matrix(graph), "row"), 0.3
+    x = np.random.default_rng(0).normal(size=(NUM_NODES, 4))
+    power = [np.linalg.matrix_power((1 - alpha) * s, k) @ x for k in range(iterations + 1)]
+    expected = power[-1] + alpha * sum(power[:-1])
+    operator = adjacency(to_dgl(graph), "row", self_loops=False)
+    found = personalized_pagerank(operator, torch.from_numpy(x).float(), alpha, iterations)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
 def test_pagerank_counts_iterations_and_stops_at_the_tolerance():
     operator = adjacency(to_dgl(random_nx(False, 5)))
     x = torch.randn(NUM_NODES, 2)
@@ -179,6 +157,24 @@ def test_triangles_weigh_edges(directed, block, monkeypatch):
 def test_triangles_do_not_count_self_loops():
     graph = to_dgl(random_nx(False, 6))
     np.testing.assert_array_equal(as_dense(triangles(dgl.add_self_loop(graph))), as_dense(triangles(graph)))
+
+
+def test_triangles_leave_the_graph_alone():
+    """Of an int32 graph scipy is handed the very arrays."""
+    graph = dgl.add_self_loop(to_dgl(random_nx(True, 6))).int()
+    graph = dgl.graph(tuple(end.flip(0) for end in graph.edges()), num_nodes=NUM_NODES)
+    before = [array.clone() for array in graph.adj_tensors("csc")]
+    triangles(graph)
+    assert all(map(torch.equal, graph.adj_tensors("csc"), before))
+
+
+def test_triangles_of_a_clique_and_a_tail():
+    """K4 and an edge: an edge of the clique is in 2 triangles, a node's row sums to 6, the tail has none."""
+    graph = nx.complete_graph(4)
+    graph.add_edge(3, 4)
+    expected = np.zeros((5, 5))
+    expected[:4, :4] = (1 - np.eye(4)) * 2 / 6
+    np.testing.assert_allclose(as_dense(triangles(to_dgl(graph)), 5), expected, atol=1e-6)
 
 
 def test_powers():

@@ -62,6 +62,17 @@ def test_a_run_comes_back_as_it_was_written(store, warnings):
     assert not warnings
 
 
+def test_predictions_of_some_nodes_come_back(store, monkeypatch):
+    monkeypatch.setattr(ensembles, "LARGE", 10)
+    some = ensembles.stored(np.random.RandomState(0).randn(20, 3), "c0ffee", np.arange(20) % 3 - 1)
+    store.put(record(), some)
+    back = store.predictions(ID)
+    assert set(back) == {"probabilities", "logits", "split_fingerprint", "nodes"}
+    for key, array in some.items():
+        assert back[key].dtype == array.dtype
+        assert np.array_equal(back[key], array)
+
+
 def test_the_same_run_gives_the_same_bytes(store):
     before = {path.name: path.read_bytes() for path in store.folder(ID).iterdir()}
     store.put(record(), predictions())

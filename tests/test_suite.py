@@ -83,7 +83,7 @@ def test_the_suite_that_the_mistakes_are_made_in_is_right(tiny_folder, suite_fil
         ("llms: [{name: minilm, poling: cls}]", "6:23: unknown key 'poling'; did you mean 'pooling'?"),
         ("backbones: [mlp, {name: gcn, hiden: 9}]", "5:30: unknown key 'hiden'; did you mean 'hidden'?"),
         ("backbones: [mlp, {name: gcn, aggregator: mean}]", "5:30: unknown key 'aggregator' (valid: "),
-        ("training: {lrr: 0.1}", "6:12: unknown key 'lrr'; did you mean 'lr'? (valid: epochs, label_smoothing, lr, "),
+        ("training: {lrr: 0.1}", "6:12: unknown key 'lrr'; did you mean 'lr'? (valid: batch_size, "),
         ("seeds: {split: 2, initialisation: 2, init: 3}", "6:38: unknown key 'init'"),
         ("tuning: {trials: 3, sede: [1]}", "6:21: unknown key 'sede'; did you mean 'seeds'?"),
         # names
@@ -169,7 +169,8 @@ def test_the_suite_that_the_mistakes_are_made_in_is_right(tiny_folder, suite_fil
         ("ensembles: [{name: e, members: [mlp, gcn], combine: mean}]", "6:53: unknown combine 'mean'; did you mean"),
         # what needs something first
         ("features: [simteg]", "4:12: feature source 'simteg': not in this version"),
-        ("backbones: [appnp]", "5:13: backbone 'appnp': not in this version"),
+        ("features: [tape]", "4:12: feature source 'tape': not in this version"),
+        ("backbones: [{name: gcn, recipe: ogb-revgat}]", "5:13: recipe 'ogb-revgat' has no values for gcn; give this"),
         ("features: []", "1:1: a suite needs `llms` or `features`"),
         ("datasets: [cora]", "3:12: dataset 'cora' is not in the data folder "),
         ("datasets: [{name: x, path: absent, optional: true}]", "3:11: no dataset is left: x is left out: "),

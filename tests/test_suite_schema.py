@@ -82,7 +82,6 @@ def test_valid(changes: dict[str, Any]):
         {"training": {"lrr": 0.1}},
         {"tuning": {"trials": 0}},
         {"backbones": ["gnc"]},
-        {"backbones": ["appnp"]},
         {"backbones": [{"name": "mlp", "aggregator": "mean"}]},
         {"features": [{"name": "shallow", "dimensions": 4}]},
         {"llms": ["minlm"]},

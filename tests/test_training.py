@@ -11,15 +11,17 @@ import torch.nn.functional as F
 from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
+from stage_bench.backbones.gat import GAT
 from stage_bench.backbones.gcn import GCN
 from stage_bench.backbones.mlp import MLP
-from stage_bench.backbones.options import GCNOptions, MLPOptions
+from stage_bench.backbones.options import GATOptions, GCNOptions, MLPOptions
 from stage_bench.datasets.splits import Split, random_split
-from stage_bench.errors import JobError
+from stage_bench.errors import JobError, StageBenchError
 from stage_bench.runs import scoring
 from stage_bench.runs.clock import Clock
 from stage_bench.training import ensembles, loop
 from stage_bench.training.options import TrainingOptions
+from stage_bench.training.passes import Step, shuffled
 from tiny import text_graph
 
 NODES, DIM, CLASSES = 60, 8, 3
@@ -139,9 +141,100 @@ def test_without_weight_decay_adamw_decays_nothing():
     np.testing.assert_allclose(fitted.logits, expected[fitted.best_epoch - 1], rtol=1e-5, atol=1e-7)
 
 
+def gat_fit(**options: Any) -> np.ndarray:
+    """Logits of a GAT with dropout, whose prepared features are the features: every option can reach it."""
+    chosen = GATOptions(num_layers=2, hidden=8, heads=2, edge_dropout=0.2)
+    graph, inputs = GAT.prepare(GRAPH.graph, features(), chosen)
+    data = loop.task(graph, inputs, GRAPH.labels, SPLIT.train, SPLIT.val, CLASSES)
+    in_dim = DIM + (CLASSES if options.get("label_inputs") else 0)
+    return fit(lambda: GAT(in_dim, CLASSES, chosen), data=data, **options).logits
+
+
+# an option, another value of it, and what else must be so for it to count
+CHANGES: list[tuple[str, Any, dict[str, Any]]] = [
+    ("kernels", "torch", {}),
+    ("products", "bfloat16", {}),
+    ("batching", "neighbor", {}),
+    ("batch_size", 8, {"batching": "neighbor"}),
+    ("fanout", 1, {"batching": "neighbor"}),
+    ("loss", "log-epsilon", {}),
+    ("label_inputs", True, {}),
+    ("label_input_share", 0.9, {"label_inputs": True}),
+    ("label_iterations", 2, {"label_inputs": True}),
+    ("distillation", 0.9, {}),
+    ("distillation_temperature", 0.3, {"distillation": 0.9}),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "given"), CHANGES, ids=[change[0] for change in CHANGES])
+def test_an_option_reaches_the_training(option, value, given):
+    before = gat_fit(**given)
+    assert np.array_equal(before, gat_fit(**given))
+    assert not np.array_equal(before, gat_fit(**given, **{option: value}))
+
+
 def test_every_training_option_is_covered():
-    tested = {"lr", "weight_decay", "optimizer", "warmup_epochs", "label_smoothing", "epochs", "patience"}
-    assert tested == set(TrainingOptions.model_fields)
+    by_hand = {"lr", "weight_decay", "optimizer", "warmup_epochs", "label_smoothing", "epochs", "patience"}
+    assert by_hand | {change[0] for change in CHANGES} == set(TrainingOptions.model_fields)
+
+
+def test_distillation_by_hand():
+    """The student's first step from the same start, with the teacher's output as second target."""
+    alpha, temperature = 0.7, 0.5
+    taught = fit(Linear, epochs=3).logits
+    model, x = Linear(), features()
+    optimizer = torch.optim.Adam(model.parameters())
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    logits = model(None, x)
+    teacher = torch.from_numpy(taught)
+    divergence = nn.KLDivLoss()(F.log_softmax(logits / temperature, dim=1), F.softmax(teacher / temperature, dim=1)) * (
+        temperature**2
+    )
+    said = torch.from_numpy(GRAPH.labels)[SPLIT.train]
+    ((1 - alpha) * F.cross_entropy(logits[SPLIT.train], said) + alpha * divergence).backward()
+    optimizer.step()
+    student = Linear()
+    made = loop._loss(
+        Step(student(None, x), asked=task().train),
+        task(),
+        TrainingOptions(distillation=alpha, distillation_temperature=temperature),
+        teacher,
+    )
+    made.backward()
+    torch.testing.assert_close(student.linear.weight.grad, model.linear.weight.grad)
+
+
+def test_a_model_of_rows_is_shown_the_rows_that_count():
+    """In training the training nodes, in an evaluation the validation nodes, at the end all of them."""
+    seen: list[int] = []
+
+    class Watching(MLP):
+        def forward(self, graph: Any, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return super().forward(graph, x)
+
+    fitted = fit(lambda: Watching(DIM, CLASSES, MLPOptions()), epochs=2)
+    assert seen == [len(SPLIT.train), len(SPLIT.val)] * 2 + [NODES]
+    assert fitted.logits.shape == (NODES, CLASSES)
+
+
+def test_batches_hold_every_training_node_once_and_none_alone():
+    for size in (2, 7, 35, 36, 100):
+        torch.manual_seed(0)
+        batches = shuffled(task().train, size)
+        assert max(map(len, batches)) <= size
+        assert min(map(len, batches)) > 1
+        assert np.array_equal(np.sort(torch.cat(batches).numpy()), np.sort(SPLIT.train))
+
+
+def test_batches_of_rows_may_come_from_a_file(tmp_path):
+    np.save(tmp_path / "x.npy", features().numpy().astype(np.float16))
+    mapped = torch.from_numpy(np.load(tmp_path / "x.npy", mmap_mode="c"))
+    options = {"batching": "neighbor", "batch_size": 10}
+    from_file = fit(mlp, data=task(inputs=mapped), **options)
+    in_memory = fit(mlp, data=task(inputs=features().half().float()), **options)
+    assert np.array_equal(from_file.logits, in_memory.logits)
 
 
 def test_epochs_and_patience_stop():
@@ -311,6 +404,25 @@ def test_accuracies_are_scikit_learns():
     assert len(set(made.values())) == 3
 
 
+@pytest.mark.parametrize("unsorted_part", [False, True])
+def test_accuracies_of_some_nodes_are_those_of_all(unsorted_part):
+    probabilities = np.random.RandomState(3).dirichlet(np.ones(CLASSES), NODES)
+    split = Split("file", None, SPLIT.train[:9], SPLIT.val[:5], SPLIT.test[:7][:: -1 if unsorted_part else 1])
+    nodes = np.sort(np.concatenate([split.train, split.val, split.test, SPLIT.test[7:9]]))
+    assert len(nodes) < NODES
+    made = scoring.accuracies(probabilities[nodes], GRAPH.labels, split, nodes)
+    assert made == scoring.accuracies(probabilities, GRAPH.labels, split)
+    assert made != scoring.accuracies(probabilities[::-1][: len(nodes)], GRAPH.labels, split, nodes)
+
+
+@pytest.mark.parametrize("lost", [0, 4, -1])
+def test_a_node_without_predictions_is_told(lost):
+    nodes = np.sort(np.concatenate([SPLIT.train, SPLIT.val, SPLIT.test]))
+    left = np.delete(nodes, lost)
+    with pytest.raises(StageBenchError, match=f"no node {nodes[lost]};"):
+        scoring.accuracies(np.zeros((len(left), CLASSES)), GRAPH.labels, SPLIT, left)
+
+
 # --- ensembles ---
 
 
@@ -342,6 +454,57 @@ def test_float16_holds_logits_of_any_scale(scale):
     assert (stored["logits"].max(axis=1) == 0).all()
     if scale >= 1:
         assert np.array_equal(stored["logits"].argmax(axis=1), logits.argmax(axis=1))
+
+
+def some_labelled() -> np.ndarray:
+    labels = GRAPH.labels.copy()
+    labels[[0, 7, NODES - 1]] = -1
+    return labels
+
+
+def test_of_a_large_graph_labelled_nodes_are_stored(monkeypatch):
+    logits, labels = np.random.RandomState(0).randn(NODES, CLASSES), some_labelled()
+    whole = ensembles.stored(logits, "a")
+    assert set(whole) == {"probabilities", "logits", "split_fingerprint"}
+    assert ensembles.LARGE == 1_000_000
+
+    def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+        return list(one) == list(other) and all(np.array_equal(one[key], other[key]) for key in one)
+
+    assert same(ensembles.stored(logits, "a", labels), whole), "it is not large"
+    monkeypatch.setattr(ensembles, "LARGE", NODES)
+    assert same(ensembles.stored(logits, "a", labels), whole), "it is just not large"
+    monkeypatch.setattr(ensembles, "LARGE", NODES - 1)
+    assert same(ensembles.stored(logits, "a", GRAPH.labels), whole), "every node has a label"
+    part = ensembles.stored(logits, "a", labels)
+    assert part["nodes"].dtype == np.int64
+    assert part["nodes"].tolist() == [node for node in range(NODES) if node not in (0, 7, NODES - 1)]
+    for key in ("probabilities", "logits"):
+        assert part[key].dtype == np.float16
+        assert np.array_equal(part[key], whole[key][part["nodes"]])
+
+
+@pytest.mark.parametrize("how", ["mean-probability", "mean-logit"])
+def test_an_ensemble_of_predictions_of_some_nodes(monkeypatch, how):
+    raw = [np.random.RandomState(seed).randn(NODES, CLASSES) for seed in range(3)]
+    whole = ensembles.combine([ensembles.stored(logits, "a") for logits in raw], how)
+    monkeypatch.setattr(ensembles, "LARGE", 10)
+    parts = [ensembles.stored(logits, "a", some_labelled()) for logits in raw]
+    made = ensembles.combine(parts, how)
+    assert set(made) == {*whole, "nodes"}
+    assert np.array_equal(made["nodes"], parts[0]["nodes"])
+    assert np.array_equal(made["probabilities"], whole["probabilities"][made["nodes"]])
+
+
+def test_members_of_different_nodes_are_refused(monkeypatch):
+    logits = np.zeros((NODES, CLASSES))
+    monkeypatch.setattr(ensembles, "LARGE", 10)
+    some = ensembles.stored(logits, "a", some_labelled())
+    others = {**some, "nodes": some["nodes"] - 1}
+    unnamed = {key: array for key, array in some.items() if key != "nodes"}
+    for pair in ([some, others], [some, unnamed], [unnamed, some]):
+        with pytest.raises(JobError, match="different nodes; remove"):
+            ensembles.combine(pair, "mean-logit")
 
 
 def test_mean_of_probabilities():

@@ -3,7 +3,6 @@
 from stage_bench.backbones.spec import BackboneSpec
 
 _OPTIONS = "stage_bench.backbones.options:"
-_NOT_YET = "not in this version of stage-bench"
 
 SPECS: tuple[BackboneSpec, ...] = (
     BackboneSpec(
@@ -61,18 +60,16 @@ SPECS: tuple[BackboneSpec, ...] = (
     BackboneSpec(
         name="appnp",
         summary="A multilayer perceptron's predictions propagated by personalised PageRank",
-        module="",
-        options="",
+        module="stage_bench.backbones.appnp:APPNP",
+        options=_OPTIONS + "APPNPOptions",
         paper="arXiv 1810.05997",
-        needs=_NOT_YET,
     ),
     BackboneSpec(
         name="sagn",
         summary="Attention over diffused copies of the features",
-        module="",
-        options="",
+        module="stage_bench.backbones.sagn:SAGN",
+        options=_OPTIONS + "SAGNOptions",
         paper="arXiv 2104.09376",
         family="diffusion",
-        needs=_NOT_YET,
     ),
 )

@@ -86,6 +86,16 @@ class RevGATOptions(LayeredOptions):
         return self
 
 
+class APPNPOptions(LayeredOptions):
+    """A multilayer perceptron whose logits are propagated by personalised PageRank."""
+
+    alpha: float = Field(0.1, gt=0, le=1, description="Teleport probability: the share of a node's own logits.")
+    k: int = Field(10, ge=0, description="Iterations of personalised PageRank in every forward pass.")
+    edge_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Probability of leaving an edge out, drawn anew in each iteration; slower."
+    )
+
+
 class DiffusionOptions(BackboneOptions):
     """Options of the operator S that diffusion backbones apply to the features."""
 
@@ -95,6 +105,9 @@ class DiffusionOptions(BackboneOptions):
     )
     standardize: bool = Field(
         True, description="Give every diffused column zero mean and unit variance over all nodes, without labels."
+    )
+    storage: Literal["float32", "float16"] = Field(
+        "float32", description="How diffused features are stored; they are summed up in float32 in any case."
     )
 
 
@@ -121,6 +134,9 @@ class SIGNOptions(DiffusionOptions):
     dropout: float = Field(0.5, ge=0, lt=1, description="Probability of dropping a hidden activation.")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="Probability of dropping a diffused feature.")
     batch_norm: bool = Field(True, description="Batch normalisation before each activation.")
+    activation: Literal["relu", "prelu"] = Field(
+        "relu", description="Activation; prelu is the original's, with one learnt slope for each layer."
+    )
 
     @property
     def num_blocks(self) -> int:
@@ -132,3 +148,16 @@ class SIGNOptions(DiffusionOptions):
         if self.num_blocks == 0:
             raise ValueError("s, p and t are 0 and identity is false: nothing is left to classify on")
         return self
+
+
+class SAGNOptions(DiffusionOptions):
+    """Attention over diffused copies of the features; `hidden` is the width of one head."""
+
+    k: int = Field(3, ge=1, description="Hops beside the features themselves: S X, ..., S^k X.")
+    heads: int = Field(1, ge=1, description="Attention heads, averaged.")
+    num_layers: int = Field(2, ge=2, description="Layers: one linear encoder a hop, then the head's.")
+    hidden: int = Field(128, ge=1, description="Width of an encoder's head and of the hidden layers.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Probability of dropping a hidden activation.")
+    input_dropout: float = Field(0.5, ge=0, lt=1, description="Probability of dropping a diffused feature.")
+    attention_dropout: float = Field(0.0, ge=0, lt=1, description="Probability of dropping a hop's weight.")
+    batch_norm: bool = Field(True, description="Batch normalisation before each activation.")

@@ -117,12 +117,14 @@ class TextGraph:
 
     @cached_property
     def graph(self) -> DGLGraph:
-        """As a DGL graph on the CPU, int64 ids."""
+        """As a DGL graph on the CPU; ids are int32 where they fit, which halves the memory of the edges."""
         import torch
 
         from stage_bench.dgl_library import dgl
 
-        return dgl.graph((torch.from_numpy(self.edges[0]), torch.from_numpy(self.edges[1])), num_nodes=self.num_nodes)
+        dtype = torch.int32 if max(self.num_nodes, self.num_edges) < 2**31 - self.num_nodes else torch.int64
+        sources, destinations = torch.from_numpy(self.edges).to(dtype)
+        return dgl.graph((sources, destinations), num_nodes=self.num_nodes)
 
     def is_random(self, protocol: str) -> bool:
         return protocol not in self.fixed_splits and random_shares(protocol) is not None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from stage_bench.errors import StageBenchError
+from stage_bench.kernels import allocator
 from stage_bench.runs.provenance import cores, cpu
 
 # Below this many nodes threads spend more time waiting for each other than they save.
@@ -23,11 +26,12 @@ class Devices:
     synchronize: Callable[[], None]
 
     def use_threads(self, num_nodes: int) -> str:
-        """Set torch's threads for a graph of that size; the hardware as the leaderboard shows it."""
+        """Set torch's threads, and the allocator, for a graph of that size; the hardware as the leaderboard shows it."""
         import torch
 
         if self.training != "cpu":
             return self.hardware
+        allocator.keep_memory()
         threads = 1 if num_nodes < SMALL else cores()
         torch.set_num_threads(threads)
         return f"{self.hardware}, {threads} thread{'s' if threads > 1 else ''}"
@@ -39,18 +43,30 @@ def choose(device: str) -> Devices:
     Raises:
         StageBenchError: CUDA was asked for and is not there.
     """
-    import torch
-
-    has_cuda = torch.cuda.is_available()
+    has_cuda = device != "cpu" and _has_driver() and _torch_has_cuda()
     if device == "cuda" and not has_cuda:
         raise StageBenchError("--device cuda: torch sees no CUDA device; leave the option out to run on the CPU")
-    if device == "cpu" or not has_cuda:
+    if not has_cuda:
         return Devices("cpu", "cpu", cpu(), "", lambda: None)
+    import torch
+
     name = torch.cuda.get_device_name()
     if _dgl_has_cuda():
         return Devices("cuda", "cuda", name, "", torch.cuda.synchronize)
     note = f"this DGL has no CUDA: texts are embedded on {name}, models are trained on the CPU"
     return Devices("cuda", "cpu", f"{name} (embedding), {cpu()} (training)", note, torch.cuda.synchronize)
+
+
+def _has_driver() -> bool:
+    """Whether a driver for GPUs is there at all; without one, torch need not be imported to be asked."""
+    drivers = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, that of Windows' Linux, AMD's
+    return sys.platform != "linux" or any(Path(driver).exists() for driver in drivers)
+
+
+def _torch_has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _dgl_has_cuda() -> bool:

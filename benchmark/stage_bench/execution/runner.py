@@ -17,6 +17,7 @@ from stage_bench.datasets.textgraph import TextGraph
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.features import source
 from stage_bench.features.spec import FeatureChoice
+from stage_bench.kernels import allocator
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs import provenance, scoring
 from stage_bench.runs.clock import Clock, PeakMemory
@@ -34,11 +35,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `Backbone.prepare` made of a dataset's features, on the training device, and the seconds it took."""
+    """What `Backbone.prepare` made of a dataset's features, on the training device, and the seconds it took.
+
+    unchanged: the features are as they were.
+    """
 
     graph: DGLGraph
     inputs: torch.Tensor
     seconds: float
+    unchanged: bool
 
 
 @dataclass
@@ -87,9 +92,12 @@ class Runner:
     _hardware: str = ""
 
     def do(self, job: Job) -> Result:
+        if self.devices.training == "cpu" and isinstance(job, (TuneJob, TrainJob)):
+            allocator.give_back()  # so that the peak is this job's own
         memory = PeakMemory()
         memory.start()
-        self._hardware = self.devices.use_threads(self.graphs[job.dataset].num_nodes)
+        if not isinstance(job, EnsembleJob):
+            self._hardware = self.devices.use_threads(self.graphs[job.dataset].num_nodes)
         if self.side_by_side > 1:
             self._hardware += f", {self.side_by_side} jobs side by side"
         try:
@@ -154,10 +162,10 @@ class Runner:
             graph = self.graphs[job.dataset].graph.to(self.devices.training)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # that a mapped file may not be written to
-                inputs = torch.from_numpy(matrix).to(self.devices.training)
+                features = torch.from_numpy(matrix).to(self.devices.training)
             with clock.phase("diffuse"):
-                graph, inputs = backbone.prepare(graph, inputs, options)
-            return Prepared(graph, inputs, clock.seconds["diffuse"])
+                graph, inputs = backbone.prepare(graph, features, options)
+            return Prepared(graph, inputs, clock.seconds["diffuse"], inputs is features)
 
         prepared: Prepared = self._prepared.get(key, make)
         return prepared
@@ -165,7 +173,7 @@ class Runner:
     def _fit(
         self, job: TuneJob | TrainJob, values: dict[str, Any], seeds: tuple[int | None, int], clock: Clock, loud: bool
     ) -> tuple[Any, Prepared, str]:
-        from stage_bench.training import loop
+        from stage_bench.training import label_inputs, loop
         from stage_bench.training.options import TrainingOptions
 
         spec = registry.get("backbones", job.choice.name)
@@ -177,8 +185,12 @@ class Runner:
         graph = self.graphs[job.dataset]
         split = graph.split(job.split, seeds[0] or 0)
         task = loop.task(prepared.graph, prepared.inputs, graph.labels, split.train, split.val, graph.num_classes)
+        in_dim = prepared.inputs.shape[1]
+        if training.label_inputs:
+            label_inputs.check(prepared.unchanged, job.backbone)
+            in_dim += graph.num_classes
         fitted = loop.fit(
-            lambda: backbone(prepared.inputs.shape[1], graph.num_classes, options),
+            lambda: backbone(in_dim, graph.num_classes, options),
             task,
             training,
             seeds[1],

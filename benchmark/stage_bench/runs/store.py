@@ -67,6 +67,8 @@ class Store:
     def predictions(self, id_: str) -> dict[str, np.ndarray]:
         """`probabilities` and `logits`, float16 [num_nodes, num_classes], and `split_fingerprint`.
 
+        Where `nodes` (int64, sorted) is there as well, the rows are those of these nodes (training/ensembles.py).
+
         Raises:
             StageBenchError: they are absent or damaged.
         """

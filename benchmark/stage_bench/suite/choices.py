@@ -154,6 +154,9 @@ def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: 
         recipe = load_recipe(entry.recipe or suite.recipe)
     except StageBenchError as error:
         raise document.error([*location, "recipe"], str(error)) from None
+    if entry.name not in recipe.values and entry.name in load_recipe("default").values:
+        problem = f"recipe '{recipe.name}' has no values for {entry.name}; give this entry `recipe: default`"
+        raise document.error(location, problem)
     values = recipe.values.get(entry.name, {})
     options, training = settle(entry.name, {**values, **suite.training, **given}, document, location)
     standard = {**_all(entry.name, values)}

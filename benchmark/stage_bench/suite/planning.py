@@ -20,7 +20,7 @@ from stage_bench.llms.spec import LLMChoice
 from stage_bench.suite.choices import Choices
 from stage_bench.suite.schema import DatasetEntry, EnsembleEntry
 
-TRAINING_VERSION = 1  # raise when the same options would train other models
+TRAINING_VERSION = 2  # raise when the same options would train other models
 
 
 @dataclass(frozen=True, kw_only=True)

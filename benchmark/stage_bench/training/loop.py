@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from stage_bench.errors import JobError
 from stage_bench.kernels import choice as kernels
 from stage_bench.runs.clock import Clock
+from stage_bench.training.losses import LOSSES, distillation
 from stage_bench.training.options import TrainingOptions
-from stage_bench.training.passes import Passes, choose
+from stage_bench.training.passes import Passes, Step, choose
 from stage_bench.training.task import Task, task
 
 __all__ = ["Fit", "Task", "fit", "task", "warm_up"]
@@ -53,11 +54,18 @@ def fit(
 ) -> Fit:
     """Train with early stopping on validation accuracy and keep the best epoch's state.
 
+    With `distillation` a first model is trained, of the same seed, and the one that is kept also learns from what that
+    says of every node (self-distillation); the time of both counts.
+
     The seed governs initialisation, dropout and every other random number of the model (the initialisation axis).
 
     Raises:
         JobError: the loss is not finite; the message names the epoch.
     """
+    teacher = None
+    if options.distillation:
+        first = fit(build, task, options.model_copy(update={"distillation": 0.0}), seed, clock, on_epoch)
+        teacher = torch.from_numpy(first.logits).to(task.inputs.device)
     torch.manual_seed(seed)
     np.random.seed(seed)  # ours draw from torch alone; a plug-in's model may not
     random.seed(seed)
@@ -72,8 +80,8 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = options.lr * min(1.0, epoch / options.warmup_epochs if options.warmup_epochs else 1.0)
                 model.train()
-                for logits, nodes in passes.train(model):
-                    loss = F.cross_entropy(logits, task.labels[nodes], label_smoothing=options.label_smoothing)
+                for step in passes.train(model):
+                    loss = _loss(step, task, options, teacher)
                     value = float(loss.detach())
                     if not math.isfinite(value):
                         raise JobError(f"the loss is {value} at epoch {epoch}; try a lower lr (here: {options.lr:g})")
@@ -105,6 +113,18 @@ def warm_up() -> None:
     optimizer = _optimizer(model, TrainingOptions())
     F.cross_entropy(model(torch.zeros(2, 2)), torch.zeros(2, dtype=torch.int64)).backward()
     optimizer.step()
+
+
+def _loss(step: Step, task: Task, options: TrainingOptions, teacher: Tensor | None) -> Tensor:
+    """On the labels that are asked for, and on all of the step's nodes what the teacher says of them."""
+    asked = step.logits if step.asked is None else step.logits.index_select(0, step.asked)
+    nodes = step.nodes if step.asked is None else step.asked if step.nodes is None else step.nodes[step.asked]
+    loss = LOSSES[options.loss](asked, task.labels[nodes], options.label_smoothing)
+    if teacher is None:
+        return loss
+    taught = teacher if step.nodes is None else teacher[step.nodes]
+    alpha, temperature = options.distillation, options.distillation_temperature
+    return (1 - alpha) * loss + alpha * distillation(step.logits, taught, temperature)
 
 
 @torch.no_grad()

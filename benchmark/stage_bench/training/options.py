@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 
 class TrainingOptions(BaseModel):
@@ -19,6 +19,33 @@ class TrainingOptions(BaseModel):
     patience: StrictInt = Field(50, ge=1, description="epochs without better validation accuracy before stopping")
     warmup_epochs: StrictInt = Field(0, ge=0, description="epochs over which the learning rate rises linearly")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the cross-entropy")
+    batching: Literal["full", "neighbor"] = Field(
+        "full", description="neighbor: batches of training nodes, with sampled neighbours where a backbone has hops"
+    )
+    batch_size: StrictInt = Field(1024, ge=2, description="training nodes in a batch; batching")
+    fanout: StrictInt = Field(10, ge=-1, description="neighbours sampled for each node and hop, -1: all; batching")
+    kernels: Literal["fused", "torch"] = Field(
+        "fused", description="fused: faster on a CPU, with random masks of their own; torch: torch's and DGL's"
+    )
+    products: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of dense layers; bfloat16 is faster where the processor has it, and less exact"
+    )
+    loss: Literal["cross-entropy", "log-epsilon"] = Field(
+        "cross-entropy", description="log-epsilon: log(eps + cross-entropy) - log eps of each node, eps = 1 - ln 2"
+    )
+    label_inputs: StrictBool = Field(
+        False, description="show the model training labels as inputs; for backbones that take the features as they are"
+    )
+    label_input_share: float = Field(
+        0.5, gt=0, lt=1, description="share of training labels shown in an epoch, the others are asked; label_inputs"
+    )
+    label_iterations: StrictInt = Field(
+        0, ge=0, description="label reuse: how often predictions are put in for labels not shown; label_inputs"
+    )
+    distillation: float = Field(
+        0.0, ge=0, le=1, description="weight of learning from a first model's output (self-distillation); 0: none"
+    )
+    distillation_temperature: float = Field(1.0, gt=0, description="temperature of both outputs in distillation")
 
 
 def _check_space(space: dict[str, Any]) -> dict[str, Any]:

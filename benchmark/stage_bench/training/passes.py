@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 65_536  # of a prediction by rows: as many as need no thought about memory
 
 
+class Step(NamedTuple):
+    """One forward pass in training.
+
+    logits: [len(nodes), num_classes] with gradients. nodes: whose they are; None: all nodes, in order.
+    asked: positions among them of the training nodes whose labels are to be told; None: all of them.
+    """
+
+    logits: Tensor
+    nodes: Tensor | None = None
+    asked: Tensor | None = None
+
+
 class Passes(Protocol):
     """Logits of the nodes that count."""
 
-    def train(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch, a step at a time: logits [nodes, num_classes] with gradients, and the training nodes they are of."""
+    def train(self, model: nn.Module) -> Iterator[Step]:
+        """One epoch."""
 
     def predict(self, model: nn.Module, nodes: Tensor | None = None) -> Tensor:
         """Logits [len(nodes), num_classes] in the order of `nodes`; None: of all nodes."""
@@ -34,17 +46,21 @@ def choose(task: Task, options: TrainingOptions, model: nn.Module) -> Passes:
         JobError: the model cannot be trained in such batches.
     """
     rowwise = getattr(model, "rowwise", False)
-    if options.batching == "neighbor":
-        from stage_bench.training.neighbors import NeighborPasses
+    if options.label_inputs:
+        from stage_bench.training.label_inputs import LabelPasses
 
-        if not hasattr(model, "forward_blocks"):
-            raise JobError("batching: neighbor needs a backbone of message passing; leave it out")
-        return NeighborPasses(task, options)
-    if options.batching == "nodes" and not rowwise:
-        raise JobError("batching: nodes is for backbones that see one row at a time; use neighbor, or leave it out")
+        if rowwise or options.batching != "full":
+            raise JobError("label_inputs goes with a backbone of message passing and batching: full")
+        return LabelPasses(task, options)
     if rowwise:
-        return RowPasses(task, options.batch_size if options.batching == "nodes" else None)
-    return FullPasses(task)
+        return RowPasses(task, options.batch_size if options.batching == "neighbor" else None)
+    if options.batching == "full":
+        return FullPasses(task)
+    from stage_bench.training.neighbors import NeighborPasses
+
+    if not hasattr(model, "forward_blocks"):
+        raise JobError("batching: neighbor needs a backbone with forward_blocks, or one by rows; leave it out")
+    return NeighborPasses(task, options)
 
 
 class FullPasses:
@@ -53,9 +69,8 @@ class FullPasses:
     def __init__(self, task: Task) -> None:
         self.task = task
 
-    def train(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-        task = self.task
-        yield model(task.graph, task.inputs).index_select(0, task.train), task.train
+    def train(self, model: nn.Module) -> Iterator[Step]:
+        yield Step(model(self.task.graph, self.task.inputs), asked=self.task.train)
 
     def predict(self, model: nn.Module, nodes: Tensor | None = None) -> Tensor:
         logits: Tensor = model(self.task.graph, self.task.inputs)
@@ -74,9 +89,9 @@ class RowPasses:
         # what is read in every epoch is gathered once, where it is to be held at once in any case
         self._kept = {} if batch_size else {id(nodes): self._gather(nodes) for nodes in (task.train, task.val)}
 
-    def train(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+    def train(self, model: nn.Module) -> Iterator[Step]:
         for nodes in [self.task.train] if self.batch_size is None else shuffled(self.task.train, self.batch_size):
-            yield model(self.task.graph, self._rows(nodes)), nodes
+            yield Step(model(self.task.graph, self._rows(nodes)), nodes)
 
     def predict(self, model: nn.Module, nodes: Tensor | None = None) -> Tensor:
         if nodes is not None and id(nodes) in self._kept:
