@@ -309,6 +309,15 @@ def test_attention_is_dgls_in_float64(ids, masked, with_receiving, block, thread
         torch.testing.assert_close(a.double(), b, atol=1e-5, rtol=1e-4)
 
 
+def test_a_graph_whose_edges_need_no_numbers():
+    ends, indices, _ = random_graph().adj_tensors("csc")
+    graph = dgl.graph(("csc", (ends, indices, [])), num_nodes=60)
+    hidden, attn = normal(60, 2, 4), normal(1, 2, 4, seed=1)
+    edge_mask = normal(graph.num_edges(), seed=3) > 0
+    found = attention.attend(graph, hidden, attn, None, edge_mask)
+    torch.testing.assert_close(found, by_dgl(graph, hidden, attn, None, edge_mask), atol=1e-5, rtol=1e-4)
+
+
 def test_scores_of_any_size_stay_finite():
     graph, hidden, attn = random_graph(), 100 * normal(60, 2, 4), normal(1, 2, 4, seed=1)
     out = attention.attend(graph, hidden.requires_grad_(), attn, None, None)

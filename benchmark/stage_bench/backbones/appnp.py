@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from stage_bench.backbones.base import Hop, LayeredBackbone
 from stage_bench.backbones.options import APPNPOptions
-from stage_bench.backbones.propagation import LEFT, RIGHT, propagate, with_scales
+from stage_bench.backbones.propagation import LEFT, RIGHT, estimate, propagate, with_scales
 from stage_bench.dgl_library import dgl
 from stage_bench.kernels.products import Linear
 
@@ -58,5 +58,6 @@ class APPNP(LayeredBackbone[APPNPOptions]):
             F.dropout(scaled.new_ones(count, 1), self.options.edge_dropout)
             for count in (graph.num_edges(), graph.num_dst_nodes())
         )
-        out: Tensor = dgl.ops.u_mul_e_sum(graph, scaled, edges) + scaled[: graph.num_dst_nodes()] * loops
+        received = estimate(graph, dgl.ops.u_mul_e_sum(graph, scaled, edges))
+        out: Tensor = received + scaled[: graph.num_dst_nodes()] * loops
         return out * graph.dstdata[LEFT]

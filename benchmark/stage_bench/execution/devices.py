@@ -26,7 +26,7 @@ class Devices:
     synchronize: Callable[[], None]
 
     def use_threads(self, num_nodes: int) -> str:
-        """Set torch's threads, and the allocator, for a graph of that size; the hardware as the leaderboard shows it."""
+        """Set up torch and the allocator for a graph of that size; the hardware as the leaderboard shows it."""
         import torch
 
         if self.training != "cpu":

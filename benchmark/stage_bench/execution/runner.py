@@ -233,7 +233,7 @@ class Runner:
         fitted, prepared, shared = self._fit(job, values, (job.split_seed, job.init_seed), clock, loud=True)
         graph = self.graphs[job.dataset]
         split = graph.split(job.split, job.split_seed or 0)
-        predictions = ensembles.stored(fitted.logits, split.fingerprint)
+        predictions = ensembles.stored(fitted.logits, split.fingerprint, graph.labels)
         manifest = self.cache.manifest(job.embedding_id) or {}
         seconds |= {**clock.seconds, "load": self.load_seconds[job.dataset], "embed": manifest["seconds"]}
         if shared:
@@ -242,7 +242,7 @@ class Runner:
             job,
             status="ok",
             metrics={
-                **scoring.accuracies(predictions["probabilities"], graph.labels, split),
+                **scoring.accuracies(predictions["probabilities"], graph.labels, split, predictions.get("nodes")),
                 "best_epoch": fitted.best_epoch,
                 "epochs": fitted.epochs,
                 "parameters": fitted.parameters,
@@ -280,7 +280,7 @@ class Runner:
             hardware="; ".join(sorted({member.hardware for member in members})),  # where its time was spent
             status="ok",
             metrics={
-                **scoring.accuracies(predictions["probabilities"], graph.labels, split),
+                **scoring.accuracies(predictions["probabilities"], graph.labels, split, predictions.get("nodes")),
                 "parameters": sum(member.metrics["parameters"] for member in members),
             },
             seconds={"load": self.load_seconds[job.dataset], **_together(members, clock.seconds["infer"])},

@@ -93,7 +93,8 @@ def _dropped(x: Tensor, probability: float, key: int) -> Tensor:
 
 
 def _running(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     return norm.running_mean, norm.running_var
 
 

@@ -45,8 +45,11 @@ _known: WeakKeyDictionary[Any, Edges] = WeakKeyDictionary()
 def edges_of(graph: dgl.DGLGraph) -> Edges:
     """Kept as long as the graph."""
     if graph not in _known:
-        arrays = [*graph.adj_tensors("csc"), *graph.adj_tensors("csr")]
-        _known[graph] = Edges(*(array.numpy() for array in arrays))
+        arrays = [array.numpy() for array in (*graph.adj_tensors("csc"), *graph.adj_tensors("csr"))]
+        for place in (2, 5):  # DGL leaves the numbers out where they are 0, 1, 2, ...
+            if len(arrays[place]) < len(arrays[place - 1]):
+                arrays[place] = np.arange(len(arrays[place - 1]), dtype=arrays[place - 1].dtype)
+        _known[graph] = Edges(*arrays)
     return _known[graph]
 
 

@@ -7,15 +7,21 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 
+def _check_fanout(fanout: int) -> int:
+    if fanout == 0:
+        raise ValueError("0 leaves no neighbours; -1 takes all of them")
+    return fanout
+
+
 class TrainingOptions(BaseModel):
-    """Full-batch training with early stopping on validation accuracy."""
+    """Training with early stopping on validation accuracy."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     lr: float = Field(0.01, gt=0, description="learning rate")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty of the optimiser")
     optimizer: Literal["adam", "adamw", "rmsprop"] = Field("adam", description="optimiser")
-    epochs: StrictInt = Field(200, ge=1, description="most epochs, full batch")
+    epochs: StrictInt = Field(200, ge=1, description="most epochs")
     patience: StrictInt = Field(50, ge=1, description="epochs without better validation accuracy before stopping")
     warmup_epochs: StrictInt = Field(0, ge=0, description="epochs over which the learning rate rises linearly")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the cross-entropy")
@@ -23,7 +29,9 @@ class TrainingOptions(BaseModel):
         "full", description="neighbor: batches of training nodes, with sampled neighbours where a backbone has hops"
     )
     batch_size: StrictInt = Field(1024, ge=2, description="training nodes in a batch; batching")
-    fanout: StrictInt = Field(10, ge=-1, description="neighbours sampled for each node and hop, -1: all; batching")
+    fanout: Annotated[StrictInt, AfterValidator(_check_fanout)] = Field(
+        10, ge=-1, description="neighbours sampled for each node and hop, -1: all; batching"
+    )
     kernels: Literal["fused", "torch"] = Field(
         "fused", description="fused: faster on a CPU, with random masks of their own; torch: torch's and DGL's"
     )
