@@ -361,5 +361,3 @@ def test_what_is_impossible_is_refused():
     model, task = build("revgat", reversible=True)
     with pytest.raises(JobError, match="reversible: false"):
         list(passes(task).train(model))
-    with pytest.raises(JobError, match="fanout: 0"):
-        passes(task, fanout=0)

@@ -7,7 +7,6 @@ faster than its weighted one.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,8 +14,8 @@ import torch
 from torch import Tensor
 
 from stage_bench.dgl_library import dgl
-
-Normalization = Literal["symmetric", "row", "column", "none"]
+from stage_bench.diffusion.columns import moments, parts_of
+from stage_bench.diffusion.recipe import Normalization as Normalization
 
 # scipy multiplies A by A in blocks of rows with about this many scalar products each: a few hundred MB at a time
 _PRODUCTS_IN_A_BLOCK = 20_000_000
@@ -62,21 +61,31 @@ def adjacency(graph: dgl.DGLGraph, normalization: Normalization = "symmetric", s
     * none: A.
     A node without edges has a row (and column) of zeros.
     """
-    loops = int(self_loops)
+    left, right = scales(graph.in_degrees, graph.out_degrees, normalization, self_loops)
+    return Operator(graph, left, right, self_loops)
+
+
+def scales(
+    in_degrees: Callable[[], Tensor],
+    out_degrees: Callable[[], Tensor],
+    normalization: Normalization,
+    self_loops: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """The diagonals `left` and `right` of an `Operator`, from degrees that do not count self loops."""
 
     def rows(degrees: Tensor, exponent: float) -> Tensor:
-        degrees = (degrees + loops).to(torch.float32)
+        degrees = (degrees + int(self_loops)).to(torch.float32)
         # whatever stands at degree 0 multiplies nothing; 0 keeps infinities out of the product
         return torch.where(degrees > 0, degrees.clamp(min=1) ** exponent, 0.0).unsqueeze(1)
 
     if normalization == "symmetric":
-        return Operator(graph, rows(graph.in_degrees(), -0.5), rows(graph.out_degrees(), -0.5), self_loops)
+        return rows(in_degrees(), -0.5), rows(out_degrees(), -0.5)
     if normalization == "row":
-        return Operator(graph, rows(graph.in_degrees(), -1.0), None, self_loops)
+        return rows(in_degrees(), -1.0), None
     if normalization == "column":
-        return Operator(graph, None, rows(graph.out_degrees(), -1.0), self_loops)
+        return None, rows(out_degrees(), -1.0)
     if normalization == "none":
-        return Operator(graph, None, None, self_loops)
+        return None, None
     raise ValueError(f"normalization {normalization!r}: expected symmetric, row, column or none")
 
 
@@ -86,12 +95,24 @@ def triangles(graph: dgl.DGLGraph) -> Operator:
     The operator of SIGN's third kind (Frasca et al. 2020, arXiv 2004.11198, section 4). Edges count as undirected,
     once, and self loops do not count. Rows of nodes in no triangle are zero.
     """
-    target = graph.edges()[1].cpu().numpy()
-    source = graph.edges()[0].cpu().numpy()
-    shape = (graph.num_nodes(), graph.num_nodes())
-    directed = sp.csr_array((np.ones(len(source), dtype=np.int32), (target, source)), shape=shape)
-    directed.setdiag(0)
-    undirected = sp.csr_array(directed + directed.T)
+    indptr, indices, _ = graph.adj_tensors("csc")
+    weighted = triangle_matrix(indptr.cpu().numpy(), indices.cpu().numpy())
+    rows = torch.from_numpy(weighted.indptr)
+    # an edge's number is its place, which DGL's weighted kernels do not take for granted
+    edges = (rows, torch.from_numpy(weighted.indices), torch.arange(weighted.nnz, dtype=rows.dtype))
+    weighted_graph = dgl.graph(("csc", edges), num_nodes=graph.num_nodes()).to(graph.device)
+    return Operator(weighted_graph, weights=torch.from_numpy(weighted.data).to(graph.device))
+
+
+def triangle_matrix(indptr: np.ndarray, indices: np.ndarray) -> sp.csr_array:
+    """The normalised weights of `triangles`, float32, with 32-bit ids where they suffice.
+
+    indptr, indices: the in-edges of every node, as in scipy's CSR.
+    """
+    shape = (len(indptr) - 1, len(indptr) - 1)
+    directed = sp.csr_array((np.ones(len(indices), dtype=np.int32), indices, indptr), shape=shape)
+    undirected = sp.csr_array(directed + directed.T)  # not yet changed in place: `indices` is the caller's
+    undirected.setdiag(0)
     undirected.eliminate_zeros()
     undirected.data[:] = 1
 
@@ -100,14 +121,15 @@ def triangles(graph: dgl.DGLGraph) -> Operator:
     cuts = np.searchsorted(products, np.arange(_PRODUCTS_IN_A_BLOCK, products[-1], _PRODUCTS_IN_A_BLOCK))
     bounds = np.unique([0, *cuts, shape[0]])
     blocks = [undirected[a:b] * (undirected[a:b] @ undirected) for a, b in pairwise(bounds)]
-    counts = sp.coo_array(sp.vstack(blocks, format="csr"))
+    del directed, undirected
+    counts = sp.vstack(blocks, format="csr")
+    del blocks
 
-    weighted_degrees = np.bincount(counts.row, weights=counts.data, minlength=shape[0])
     # here weights are on the edges in any case, so the normalisation may as well be part of them
-    weights = counts.data / np.sqrt(weighted_degrees[counts.row] * weighted_degrees[counts.col])
-    ends = (torch.from_numpy(counts.col).to(graph.idtype), torch.from_numpy(counts.row).to(graph.idtype))
-    weighted_graph = dgl.graph(ends, num_nodes=shape[0]).to(graph.device)
-    return Operator(weighted_graph, weights=torch.from_numpy(weights).to(torch.float32).to(graph.device))
+    weighted_degrees = counts.sum(axis=1)
+    rows = np.sqrt(np.repeat(weighted_degrees, np.diff(counts.indptr)))
+    weights = counts.data / (rows * np.sqrt(weighted_degrees)[counts.indices])
+    return sp.csr_array((weights.astype(np.float32), counts.indices, counts.indptr), shape=shape)
 
 
 def personalized_pagerank(
@@ -145,7 +167,4 @@ def standardize(x: Tensor) -> Tensor:
 
     `x` and the result: float32 [num_nodes, dim].
     """
-    variance, mean = torch.var_mean(x, dim=0, correction=0)
-    deviation = variance.sqrt()
-    # rounding leaves a constant column a deviation of some 1e-7 of its value, which must not be blown up to 1
-    return (x - mean) / torch.where(deviation > 1e-6 * mean.abs(), deviation, torch.inf)
+    return moments(parts_of(x)).standardized(x)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from stage_bench.backbones.base import Hop, MessagePassing
 from stage_bench.dgl_library import dgl
-from stage_bench.errors import JobError
 from stage_bench.kernels import masks
 from stage_bench.training.blocks import Blocks
 from stage_bench.training.options import TrainingOptions
@@ -32,14 +31,9 @@ class NeighborPasses:
 
     Predictions use all neighbours and equal the full forward pass to rounding. They need two matrices [num_nodes,
     width] and a part of a third; the inputs may be mapped from a file.
-
-    Raises:
-        JobError: the fan-out is 0.
     """
 
     def __init__(self, task: Task, options: TrainingOptions) -> None:
-        if options.fanout == 0:
-            raise JobError("fanout: 0 leaves no neighbours; give their number for each node and hop, or -1 for all")
         self.task = task
         self.batch_size = options.batch_size
         self.fanout = options.fanout
