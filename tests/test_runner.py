@@ -1,5 +1,6 @@
 """The runner: what runs share, and what never reaches a model."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from stage_bench import registry
 from stage_bench.backbones.base import Backbone
 from stage_bench.backbones.options import BackboneOptions
 from stage_bench.datasets.splits import random_split
+from stage_bench.execution.runner import Runner
 from stage_bench.runs.store import Store
 
 FEATURES = [{"name": "shallow", "dimension": 8}]
@@ -132,3 +134,54 @@ def test_test_labels_change_no_bit_of_what_a_model_says(place, tmp_path):
         assert np.array_equal(made["test"][key], made["as they are"][key])
         assert not np.array_equal(made["train"][key], made["as they are"][key]), "else the above would show nothing"
     assert accuracies["test"] != accuracies["as they are"], "they count where they should"
+
+
+DIFFUSING = [
+    "simplegcn",
+    {"name": "sign", "hidden": 8},
+    "sagn",
+    {"name": "gcn", "hidden": 8},
+    {"name": "sage", "hidden": 8},
+]
+
+
+def test_what_does_not_fit_in_memory_is_diffused_in_files_with_the_same_result(place, monkeypatch):
+    suite = {"features": FEATURES, "training": TRAINING, "seeds": 1, "backbones": DIFFUSING}
+    assert not tiny.carry_out(place, suite)
+    expected = logits(place)
+    assert not (place / "results" / "diffusion").exists()
+    shutil.rmtree(place / "results" / "runs")
+    # the tiny graph fits whatever the budget is: the least that a diffusion needs is hundreds of MB
+    monkeypatch.setattr(Runner, "_is_too_large", lambda self, graph, matrix, recipe: self.memory is not None)
+    assert not tiny.carry_out(place, {**suite, "memory": "100GB"})
+    made = logits(place)
+    assert set(made) == set(expected)
+    for key, array in made.items():
+        np.testing.assert_allclose(array.astype(float), expected[key].astype(float), atol=0.02)
+    folders = {path.name for path in (place / "results" / "diffusion").iterdir()}
+    assert len(folders) == len(DIFFUSING)
+    first = {run.backbone: run.seconds.get("diffuse") for run in tiny.records(place)}
+    shutil.rmtree(place / "results" / "runs")
+    assert not tiny.carry_out(place, {**suite, "memory": "100GB"})
+    assert {run.backbone: run.seconds.get("diffuse") for run in tiny.records(place)} == first, "what it took once"
+    assert first["sign(hidden=8)"] is not None
+
+
+def test_a_memory_that_is_too_small_is_an_error_that_says_what_is_needed(place):
+    suite = {"features": FEATURES, "training": TRAINING, "seeds": 1, "memory": "10MB"}
+    (failed,) = tiny.carry_out(place, {**suite, "backbones": ["simplegcn"]})
+    assert "a memory budget of 10MB is too small to diffuse 60 nodes" in failed
+    (failed,) = tiny.carry_out(place, {**suite, "backbones": [{"name": "mlp", "hidden": 8}]})
+    assert "more than `memory: 10MB` has room for; train in batches" in failed
+    batches = {"name": "mlp", "hidden": 8, "batching": "neighbor", "batch_size": 8}
+    assert not tiny.carry_out(place, {**suite, "backbones": [batches]})
+
+
+def test_label_inputs_go_with_features_as_they_are(place):
+    suite = {"features": FEATURES, "training": {**TRAINING, "label_inputs": True}, "seeds": 1}
+    small = {"hidden": 8, "heads": 2}
+    backbones = [{"name": "gat", **small}, {"name": "revgat", **small}, {"name": "gcn", "hidden": 8}, "sagn"]
+    failed = tiny.carry_out(place, {**suite, "backbones": backbones})
+    assert len(failed) == 2
+    assert "label_inputs: gcn(hidden=8) diffuses its features before training" in failed[0]
+    assert "sagn" in failed[1]

@@ -176,6 +176,8 @@ def test_the_suite_that_the_mistakes_are_made_in_is_right(tiny_folder, suite_fil
         ("datasets: [{name: x, path: absent, optional: true}]", "3:11: no dataset is left: x is left out: "),
         ("splits: random-98-1-1", "3:12: split 'random-98-1-1' of 40 labelled nodes leaves the val part empty"),
         ("llms: [{name: minilm, path: absent}]", "6:8: "),
+        ("memory: 8", "6:9: memory: input should be a valid string (here: 8)"),
+        ("memory: 8 apples", "6:9: memory: '8 apples' is no size of memory: write a number and one of "),
         # tuning
         ("tuning: {}", "6:9: key 'trials' is missing"),
         ("tuning: {trails: 2}", "6:10: unknown key 'trails'; did you mean 'trials'? (valid: sampler, seeds, "),

@@ -94,6 +94,7 @@ FIELDS: dict[type[BaseModel], dict[str, tuple[Patch, Patch, set[str]]]] = {
         "recipe": ({}, {"recipe": "default"}, RUNS),
         "training": ({}, {"training": {"lr": 0.5}}, RUNS),
         "tuning": (NO_ENSEMBLE, TUNED, {"tune", "train"}),
+        "memory": ({}, {"memory": "8GB"}, NOTHING),
         "compare": ({}, {"compare": ["tape"]}, NOTHING),
     },
     DatasetEntry: {
@@ -148,6 +149,7 @@ NOT_IN_IDS = {
     (Suite, "description"),  # what `stage-bench ls suites` shows: test_cli.py
     (Suite, "plugins"),
     (Suite, "compare"),
+    (Suite, "memory"),  # where a diffusion is made, not what comes out: test_runner.py
     (DatasetEntry, "name"),
     (DatasetEntry, "optional"),  # decides whether there is a plan: test_suite.py
     # These reach the encoder or the embedding loop: test_llm_options.py
@@ -252,7 +254,7 @@ def test_training_options_count_wherever_they_stand(plan_of, field: str):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_backbone_options_count_and_show(plan_of, backbone: str):
-    alone = {**NO_ENSEMBLE, "seeds": 1}
+    alone = {**NO_ENSEMBLE, "seeds": 1, "recipe": "default"}  # the one that has every backbone
     before = plan_of({**alone, "backbones": [backbone]})
     used = before.choices.backbones[0].options
     model = options_of(backbone)
@@ -268,7 +270,10 @@ def test_backbone_options_count_and_show(plan_of, backbone: str):
 def test_a_recipe_gives_what_the_suite_leaves_open(plan_of):
     values = load_recipe("stage").values["sage"]
     choice = plan_of({}).choices.backbones[1]
-    assert {**choice.options, **choice.training} == values
+    given = {**choice.options, **choice.training}
+    assert {key: given[key] for key in values} == values
+    left = {key: value for key, value in given.items() if key not in values}
+    assert left == {key: TrainingOptions.model_fields[key].default for key in left}
 
 
 @pytest.mark.parametrize("field", ShallowOptions.model_fields)

@@ -25,9 +25,9 @@ class APPNP(LayeredBackbone[APPNPOptions]):
         return len(self.layers)
 
     @classmethod
-    def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: APPNPOptions) -> tuple[dgl.DGLGraph, Tensor]:
-        """The scales of S at the nodes; the features stay as they are."""
-        return with_scales(graph, "symmetric", self_loops=True), features
+    def prepare_graph(cls, graph: dgl.DGLGraph, options: APPNPOptions) -> dgl.DGLGraph:
+        """The scales of S at the nodes."""
+        return with_scales(graph, "symmetric", self_loops=True)
 
     def build_layer(self, i: int, in_dim: int, out_dim: int) -> tuple[nn.Module, int]:
         return Linear(in_dim, out_dim), out_dim

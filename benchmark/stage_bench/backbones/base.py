@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from stage_bench.backbones.options import BackboneOptions, LayeredOptions
 from stage_bench.dgl_library import dgl
+from stage_bench.diffusion.engine import diffuse
+from stage_bench.diffusion.recipe import Recipe
 from stage_bench.kernels.activation import dropout, norm_relu_dropout
 
 Options = TypeVar("Options", bound=BackboneOptions)
@@ -33,13 +35,25 @@ class Backbone(nn.Module, Generic[Options]):
         self.options = options
 
     @classmethod
+    def recipe(cls, options: Options) -> Recipe | None:
+        """What is to be diffused beforehand, which can then be done under a memory budget; None: nothing."""
+        return None
+
+    @classmethod
+    def prepare_graph(cls, graph: dgl.DGLGraph, options: Options) -> dgl.DGLGraph:
+        """A graph with what the forward pass needs: self loops, scales of an operator. The argument is not changed."""
+        return graph
+
+    @classmethod
     def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: Options) -> tuple[dgl.DGLGraph, Tensor]:
-        """Work that is done once and shared by seeds and trials: self loops, diffusion. By default nothing.
+        """Work that is done once and shared by seeds and trials: `prepare_graph`, and the diffusion of `recipe`.
 
         It must not depend on labels or seeds. `features`: float32 [num_nodes, dim]; the second result may have
         another number of columns. The arguments are not changed.
         """
-        return graph, features
+        recipe = cls.recipe(options)
+        inputs = features if recipe is None else diffuse(graph, features, recipe).float()
+        return cls.prepare_graph(graph, options), inputs
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
         """Logits [num_nodes, num_classes] from prepared features [num_nodes, in_dim], both float32."""

@@ -97,9 +97,9 @@ class GAT(LayeredBackbone[GATOptions]):
     """Attention layers on the graph with self loops; heads are concatenated, in the last layer averaged."""
 
     @classmethod
-    def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: GATOptions) -> tuple[dgl.DGLGraph, Tensor]:
-        """Adds self loops; the features stay as they are."""
-        return with_self_loops(graph), features
+    def prepare_graph(cls, graph: dgl.DGLGraph, options: GATOptions) -> dgl.DGLGraph:
+        """Adds self loops."""
+        return with_self_loops(graph)
 
     def build_layer(self, i: int, in_dim: int, out_dim: int) -> tuple[nn.Module, int]:
         heads = self.options.heads

@@ -7,6 +7,7 @@ from stage_bench.backbones.base import LayeredBackbone
 from stage_bench.backbones.options import GCNOptions
 from stage_bench.backbones.propagation import propagate, with_scales
 from stage_bench.dgl_library import dgl
+from stage_bench.diffusion.recipe import Recipe, powers_of
 from stage_bench.kernels.products import FixedInput, linear
 
 
@@ -44,10 +45,14 @@ class GCN(LayeredBackbone[GCNOptions]):
         return int(self.options.input_dropout == 0)
 
     @classmethod
-    def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: GCNOptions) -> tuple[dgl.DGLGraph, Tensor]:
-        """The scales of S at the nodes, and S X (X where there is input dropout)."""
-        graph = with_scales(graph, "symmetric", self_loops=True)
-        return graph, features if options.input_dropout else propagate(graph, features)
+    def recipe(cls, options: GCNOptions) -> Recipe | None:
+        """S X, where there is no input dropout."""
+        return None if options.input_dropout else Recipe(powers_of("adjacency", 1), "symmetric", self_loops=True)
+
+    @classmethod
+    def prepare_graph(cls, graph: dgl.DGLGraph, options: GCNOptions) -> dgl.DGLGraph:
+        """The scales of S at the nodes."""
+        return with_scales(graph, "symmetric", self_loops=True)
 
     def build_layer(self, i: int, in_dim: int, out_dim: int) -> tuple[nn.Module, int]:
         return GCNConv(in_dim, out_dim, diffused=i < self.first_hop), out_dim

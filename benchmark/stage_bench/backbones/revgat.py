@@ -85,9 +85,9 @@ class RevGAT(MessagePassing[RevGATOptions]):
         )
 
     @classmethod
-    def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: RevGATOptions) -> tuple[dgl.DGLGraph, Tensor]:
-        """Adds self loops; the features stay as they are."""
-        return with_degree_roots(with_self_loops(graph)), features
+    def prepare_graph(cls, graph: dgl.DGLGraph, options: RevGATOptions) -> dgl.DGLGraph:
+        """Adds self loops, and the roots of the degrees at the nodes."""
+        return with_degree_roots(with_self_loops(graph))
 
     def start(self, x: Tensor) -> Tensor:
         return dropout(x, self.options.input_dropout, self.training)

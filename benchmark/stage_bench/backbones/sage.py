@@ -7,6 +7,7 @@ from stage_bench.backbones.base import LayeredBackbone
 from stage_bench.backbones.options import SAGEOptions
 from stage_bench.backbones.propagation import propagate, with_scales
 from stage_bench.dgl_library import dgl
+from stage_bench.diffusion.recipe import IDENTITY, Recipe, powers_of
 from stage_bench.kernels.products import FixedInput, Linear, linear
 
 
@@ -69,14 +70,16 @@ class SAGE(LayeredBackbone[SAGEOptions]):
         return int(self.options.input_dropout == 0 and self.options.aggregator == "mean")
 
     @classmethod
-    def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: SAGEOptions) -> tuple[dgl.DGLGraph, Tensor]:
-        """The mean's scales at the nodes, and [X, mean of X] (X where there is input dropout)."""
-        if options.aggregator == "pool":
-            return graph, features
-        graph = with_scales(graph, "row", self_loops=False)
-        if options.input_dropout:
-            return graph, features
-        return graph, torch.cat([features, propagate(graph, features)], dim=1)
+    def recipe(cls, options: SAGEOptions) -> Recipe | None:
+        """X and the means of X side by side, for the mean aggregator without input dropout."""
+        if options.input_dropout or options.aggregator == "pool":
+            return None
+        return Recipe((IDENTITY, *powers_of("adjacency", 1)), "row", self_loops=False)
+
+    @classmethod
+    def prepare_graph(cls, graph: dgl.DGLGraph, options: SAGEOptions) -> dgl.DGLGraph:
+        """The mean's scales at the nodes."""
+        return graph if options.aggregator == "pool" else with_scales(graph, "row", self_loops=False)
 
     def build_layer(self, i: int, in_dim: int, out_dim: int) -> tuple[nn.Module, int]:
         if self.options.aggregator == "pool":

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from stage_bench.backbones.base import Backbone
 from stage_bench.backbones.options import SAGNOptions
 from stage_bench.dgl_library import dgl
-from stage_bench.diffusion.engine import diffuse
 from stage_bench.diffusion.recipe import IDENTITY, Recipe, powers_of
 from stage_bench.kernels.activation import dropout, norm_relu_dropout
 from stage_bench.kernels.products import Linear
@@ -54,11 +53,6 @@ class SAGN(Backbone[SAGNOptions]):
             standardize=options.standardize,
             storage=options.storage,
         )
-
-    @classmethod
-    def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: SAGNOptions) -> tuple[dgl.DGLGraph, Tensor]:
-        """The hops side by side, each standardised on request: float32 [num_nodes, (k + 1) * dim]."""
-        return graph, diffuse(graph, features, cls.recipe(options)).float()
 
     def attention(self, hops: Tensor) -> Tensor:
         """Weights [num_nodes, k + 1, heads] that sum to 1 over hops, of `hops` [num_nodes, k + 1, heads, hidden]."""

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from stage_bench.backbones.base import Backbone
 from stage_bench.backbones.options import SIGNOptions
 from stage_bench.dgl_library import dgl
-from stage_bench.diffusion.engine import diffuse
 from stage_bench.diffusion.recipe import IDENTITY, Recipe, powers_of
 from stage_bench.kernels.activation import dropout, norm_relu_dropout
 from stage_bench.kernels.products import Linear
@@ -54,11 +53,6 @@ class SIGN(Backbone[SIGNOptions]):
             svd=options.svd,
             storage=options.storage,
         )
-
-    @classmethod
-    def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: SIGNOptions) -> tuple[dgl.DGLGraph, Tensor]:
-        """All blocks side by side, each standardised on request: float32 [num_nodes, num_blocks * dim]."""
-        return graph, diffuse(graph, features, cls.recipe(options)).float()
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
         options = self.options

@@ -5,7 +5,6 @@ from torch import Tensor
 from stage_bench.backbones.base import Backbone
 from stage_bench.backbones.options import SimpleGCNOptions
 from stage_bench.dgl_library import dgl
-from stage_bench.diffusion.engine import diffuse
 from stage_bench.diffusion.recipe import Block, Recipe
 from stage_bench.kernels.products import Linear
 
@@ -30,11 +29,6 @@ class SimpleGCN(Backbone[SimpleGCNOptions]):
             standardize=options.standardize,
             storage=options.storage,
         )
-
-    @classmethod
-    def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: SimpleGCNOptions) -> tuple[dgl.DGLGraph, Tensor]:
-        """S^k X, standardised on request: float32 [num_nodes, dim]."""
-        return graph, diffuse(graph, features, cls.recipe(options)).float()
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
         out: Tensor = self.linear(x)

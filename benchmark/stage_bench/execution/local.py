@@ -41,6 +41,7 @@ class Setting:
     device: str
     log: Path
     workers: int
+    memory: int | None = None  # bytes that a process may hold while it diffuses
 
 
 @dataclass
@@ -182,6 +183,7 @@ def make_runner(setting: Setting, devices: Devices, say: Callable[[str], None]) 
         devices=devices,
         log=setting.log,
         on_step=lambda done, total, what: None,
+        memory=setting.memory,
     )
 
 

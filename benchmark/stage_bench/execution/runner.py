@@ -14,6 +14,8 @@ import numpy as np
 
 from stage_bench import fingerprint, registry
 from stage_bench.datasets.textgraph import TextGraph
+from stage_bench.diffusion import budget, kept
+from stage_bench.diffusion.recipe import Recipe
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.features import source
 from stage_bench.features.spec import FeatureChoice
@@ -74,6 +76,7 @@ class Runner:
 
     A job that fails becomes a failed record; an interruption passes through.
     embeds: the plan's embedding jobs by id, for the runs that need their features.
+    memory: bytes that a diffusion may make this process hold; None: as many as it takes.
     side_by_side: how many runners share the machine; recorded, because it costs time.
     on_step: told (done, total, what) while a job goes on.
     """
@@ -86,6 +89,7 @@ class Runner:
     devices: Devices
     log: Path
     on_step: Callable[[int, int, str], None]
+    memory: int | None = None
     side_by_side: int = 1
     _features: _Kept = field(default_factory=_Kept)
     _prepared: _Kept = field(default_factory=_Kept)
@@ -158,17 +162,40 @@ class Runner:
         key = diffusion_id(job, options.model_dump(), backbone)
 
         def make() -> Prepared:
-            clock = Clock(self.devices.synchronize)
             graph = self.graphs[job.dataset].graph.to(self.devices.training)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # that a mapped file may not be written to
-                features = torch.from_numpy(matrix).to(self.devices.training)
+            recipe = backbone.recipe(options)
+            if recipe is not None and self._is_too_large(graph, matrix, recipe):
+                folder = self.store.results / "diffusion" / key
+                rows, seconds = kept.diffused(folder, graph, matrix, recipe, self.memory or 0, self.on_step)
+                inputs = torch.from_numpy(rows)
+                return Prepared(backbone.prepare_graph(graph, options), inputs, seconds, unchanged=False)
+            clock = Clock(self.devices.synchronize)
+            features = torch.from_numpy(matrix).to(self.devices.training)
             with clock.phase("diffuse"):
                 graph, inputs = backbone.prepare(graph, features, options)
             return Prepared(graph, inputs, clock.seconds["diffuse"], inputs is features)
 
-        prepared: Prepared = self._prepared.get(key, make)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that a mapped file may not be written to
+            prepared: Prepared = self._prepared.get(key, make)
         return prepared
+
+    def _is_too_large(self, graph: DGLGraph, matrix: np.ndarray, recipe: Recipe) -> bool:
+        """Whether a diffusion in memory would go beyond what this process may hold."""
+        if self.memory is None or self.devices.training != "cpu":
+            return False
+        allocator.give_back()  # what it keeps counts as held
+        needed = budget.needed_bytes(graph.num_nodes(), graph.num_edges(), matrix.shape[1], recipe)
+        return budget.resident_bytes() + needed > self.memory
+
+    def _check_rows(self, prepared: Prepared, rows: int) -> None:
+        """That the rows that training holds at once are within the budget."""
+        needed = rows * prepared.inputs.shape[1] * 4
+        if self.memory is not None and needed + budget.resident_bytes() > self.memory:
+            raise JobError(
+                f"training in full batches would hold {budget.shown(needed)} of features, more than `memory: "
+                f"{budget.shown(self.memory)}` has room for; train in batches (training: {{batching: neighbor}})"
+            )
 
     def _fit(
         self, job: TuneJob | TrainJob, values: dict[str, Any], seeds: tuple[int | None, int], clock: Clock, loud: bool
@@ -185,6 +212,9 @@ class Runner:
         graph = self.graphs[job.dataset]
         split = graph.split(job.split, seeds[0] or 0)
         task = loop.task(prepared.graph, prepared.inputs, graph.labels, split.train, split.val, graph.num_classes)
+        if training.batching == "full":
+            rows = len(split.train) + len(split.val) if backbone.rowwise else graph.num_nodes
+            self._check_rows(prepared, rows)
         in_dim = prepared.inputs.shape[1]
         if training.label_inputs:
             label_inputs.check(prepared.unchanged, job.backbone)

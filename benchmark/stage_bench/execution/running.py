@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from stage_bench import files
+from stage_bench.diffusion.budget import bytes_of
 from stage_bench.errors import StageBenchError
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs import provenance
@@ -85,7 +86,8 @@ def carry_out(
     runs = sum(isinstance(job, TrainJob) for job in jobs)
     workers = max(1, min(workers or provenance.cores(), runs))
     embeds = {job.id: job for job in plan.jobs if isinstance(job, EmbedJob)}
-    setting = Setting(plan.graphs, plan.load_seconds, embeds, folders.results, device, log, workers)
+    memory = bytes_of(plan.choices.suite.memory) if plan.choices.suite.memory else None
+    setting = Setting(plan.graphs, plan.load_seconds, embeds, folders.results, device, log, workers, memory)
     with Progress(console, jobs, workers) as progress:
         if chosen.note:
             progress.line(chosen.note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -16,6 +17,7 @@ from pydantic import (
     Tag,
 )
 
+from stage_bench.diffusion.budget import bytes_of
 from stage_bench.llms.spec import DTYPES, POOLINGS
 from stage_bench.training.options import TrainingOptions, TuningOptions
 
@@ -76,6 +78,11 @@ class BackboneEntry(BaseModel):
     tuning: TuningOptions | None = Field(None, description="search this entry's hyperparameters")
 
 
+def _check_size(size: str) -> str:
+    bytes_of(size)
+    return size
+
+
 class EnsembleEntry(_Strict):
     name: Name
     members: list[StrictStr] = Field(min_length=2, description="backbones of this suite, as the leaderboard names them")
@@ -117,6 +124,9 @@ class Suite(_Strict):
     recipe: StrictStr = Field("default", description="hyperparameters: a file under baselines/")
     training: dict[str, Any] = Field({}, description="training values for every backbone instead of the recipe's")
     tuning: TuningOptions | None = Field(None, description="search the hyperparameters of every backbone")
+    memory: Annotated[StrictStr, AfterValidator(_check_size)] | None = Field(
+        None, description="what a process may hold, such as 8GB: a diffusion that needs more works from files"
+    )
     compare: list[StrictStr] = Field([], description="published numbers to show: files under baselines/published/")
 
 
