@@ -74,7 +74,7 @@ def build(name: str, seed: int = 0, **values) -> tuple[Backbone, dgl.DGLGraph, T
     chosen = options(name, **values)
     graph, prepared = backbone(name).prepare(random_graph(), features(), chosen)
     torch.manual_seed(seed)
-    return backbone(name)(prepared.shape[1], CLASSES, chosen), graph, prepared
+    return backbone(name)(prepared.shape[1], CLASSES, chosen), graph, prepared.float()
 
 
 def randomize(model: torch.nn.Module, seed: int = 1) -> torch.nn.Module:

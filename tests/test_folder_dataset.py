@@ -191,7 +191,7 @@ def test_the_dgl_graph(tiny_folder):
     src, dst = (ends.tolist() for ends in made.edges())
     assert [src, dst] == graph.edges.tolist()
     assert made.num_nodes() == graph.num_nodes == 40
-    assert str(made.idtype) == "torch.int64"
+    assert str(made.idtype) == "torch.int32"
     assert sorted(zip(src, dst, strict=True)) == sorted(zip(dst, src, strict=True))
 
 

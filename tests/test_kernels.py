@@ -1,5 +1,13 @@
 """Our kernels against torch's, DGL's and float64, and their random masks against what chance would give."""
 
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +19,7 @@ from stage_bench.backbones.gcn import GCN
 from stage_bench.backbones.options import GCNOptions, RevGATOptions
 from stage_bench.backbones.revgat import RevGAT
 from stage_bench.dgl_library import dgl
-from stage_bench.kernels import activation, allocator, attention, choice, masks, products, row_blocks
+from stage_bench.kernels import activation, attention, choice, masks, products, row_blocks
 
 ROWS, DIM = 3 * row_blocks.ROWS // 2, 12  # more than one block, the last not full
 TORCH = choice.Choice(fused=False)
@@ -130,7 +138,7 @@ def test_norm_relu_dropout_is_torchs_with_that_mask(drop, training, normed, thre
 
 def test_a_mean_far_from_zero_costs_no_digits():
     x = normal(ROWS, DIM) + 10_000
-    x[0] = 0  # what the sums are taken from is then no help
+    x[0] = 0  # a first row unlike the others
     out = activation.norm_relu_dropout(x, nn.BatchNorm1d(DIM), 0.0, True)
     expected = F.relu(F.batch_norm(x.double(), None, None, training=True)).float()
     torch.testing.assert_close(out, expected, atol=2e-3, rtol=1e-3)
@@ -264,6 +272,57 @@ def test_the_product_of_a_fixed_input_is_made_once_for_each_state_of_the_weights
     torch.testing.assert_close(fixed.linear(other, layer.weight, layer.bias), F.linear(other, layer.weight, layer.bias))
 
 
+@pytest.mark.parametrize("change", ["fused step", "data", "bias", "input", "output", "copy"])
+def test_no_product_is_used_that_is_not_of_these(change):
+    x, layer, fixed = normal(20, 6), nn.Linear(6, 3), products.FixedInput()
+    out = fixed.linear(x, layer.weight, layer.bias)
+    if change == "fused step":  # which counts no change of the weights
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, fused=True)
+        out.sum().backward()
+        optimizer.step()
+    elif change == "data":
+        layer.weight.data.mul_(2)
+    elif change == "bias":
+        layer.bias.data.add_(1)
+    elif change == "input":
+        x.add_(1)
+    elif change == "output":
+        out.detach().add_(1)
+    else:
+        fixed = copy.deepcopy(fixed)
+        assert len(pickle.dumps(fixed)) < 200
+    expected = F.linear(x, layer.weight, layer.bias)
+    torch.testing.assert_close(fixed.linear(x, layer.weight, layer.bias), expected)
+    with torch.inference_mode():
+        torch.testing.assert_close(fixed.linear(x, layer.weight, layer.bias), expected)
+
+
+def test_no_rows_at_all():
+    assert products.linear(normal(0, 6), normal(3, 6)).shape == (0, 3)
+
+
+def test_a_part_that_fails_in_another_thread_is_heard_of(threads):
+    def kernel(block: int, begin: int, end: int) -> None:
+        if block == 1:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        row_blocks.run(kernel, 4 * row_blocks.ROWS)
+
+
+def test_every_block_is_done_before_the_next_kernel(threads):
+    done = []
+
+    def kernel(block: int, begin: int, end: int) -> None:
+        time.sleep(0.02 * (block % 2))
+        done.append((begin, end))
+
+    row_blocks.run(kernel, 4 * row_blocks.ROWS - 5)
+    assert sorted(done) == [
+        (i * row_blocks.ROWS, min((i + 1) * row_blocks.ROWS, 4 * row_blocks.ROWS - 5)) for i in range(4)
+    ]
+
+
 def test_an_input_that_learns_is_not_fixed():
     x, layer = normal(20, 6).requires_grad_(), nn.Linear(6, 3)
     products.FixedInput().linear(x, layer.weight, layer.bias).sum().backward()
@@ -367,6 +426,72 @@ def test_training_steps_agree_with_torchs_kernels(backbone, options):
     torch.testing.assert_close(*after, atol=1e-4, rtol=1e-3)
 
 
-def test_the_allocator_says_whether_it_listened():
-    assert allocator.keep_memory() in (True, False)
+@pytest.mark.skipif(not Path("/lib/x86_64-linux-gnu/libc.so.6").exists(), reason="mallopt is glibc's")
+def test_the_allocator_keeps_what_is_freed_until_it_is_to_give_it_back():
+    code = """
+import numpy as np
+from stage_bench.diffusion.budget import resident_bytes
+from stage_bench.kernels import allocator
+held = []
+for keep in (True, False):
+    assert allocator.keep_memory(keep)
+    before = resident_bytes()
+    many = [np.ones(10_000_000 // 8) for _ in range(20)]
+    del many
+    held.append(resident_bytes() - before)
     allocator.give_back()
+    held.append(resident_bytes() - before)
+print(*held)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept, given_back, freed, _ = map(int, done.stdout.split())
+    assert kept > 150_000_000
+    assert given_back < 50_000_000
+    assert freed < 50_000_000
+
+
+def test_kernels_are_compiled_where_only_this_user_writes(tmp_path):
+    """Beside the source there may be no right to write, and a home there may be none."""
+    code = "from stage_bench.kernels import compiling as c; import os; print(os.environ['NUMBA_CACHE_DIR'])"
+    environment = {key: value for key, value in os.environ.items() if key not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    for home, inside in ((tmp_path, True), (Path("/proc"), False)):
+        run = {"env": {**environment, "HOME": str(home)}, "capture_output": True, "text": True, "check": True}
+        where = Path(subprocess.run([sys.executable, "-c", code], **run).stdout.strip())
+        assert where.is_relative_to(home) == inside
+        assert where.is_dir()
+        assert where.stat().st_mode & 0o022 == 0
+        if not inside:
+            where.rmdir()
+
+
+def test_every_kernel_is_compiled_before_training():
+    """What is compiled later could be compiled by two workers at once, into one file."""
+    code = """
+import tiny, torch
+from stage_bench.kernels import activation, attention, compiling, masks
+from stage_bench.training import blocks, loop
+from stage_bench.backbones.revgat import RevGAT, RevGATOptions
+from stage_bench.backbones.gcn import GCN, GCNOptions
+from stage_bench.runs.clock import Clock
+from stage_bench.training.options import TrainingOptions
+loop.warm_up()
+kernels = [value for module in (activation, attention, masks, blocks) for value in vars(module).values()
+           if hasattr(value, "signatures") and value.__name__ not in ("_leaky", "hashed")]  # part of others
+assert len(kernels) >= 12, kernels
+before = [len(kernel.signatures) for kernel in kernels]
+assert all(before), [kernel.__name__ for kernel, count in zip(kernels, before) if not count]
+data = tiny.text_graph(60)
+nodes = torch.arange(60).numpy()
+for backbone, options in ((RevGAT, RevGATOptions(hidden=8, use_attn_dst=True)), (GCN, GCNOptions(hidden=8))):
+    for graph in (data.graph, data.graph.long()):
+        for batching in ("full", "neighbor"):
+            prepared = backbone.prepare(graph, torch.randn(60, 5), options)
+            task = loop.task(*prepared, data.labels, nodes[:40], nodes[40:], 3)
+            training = TrainingOptions(epochs=2, batching=batching)
+            loop.fit(lambda: backbone(5, 3, options), task, training, 0, Clock())
+after = [len(kernel.signatures) for kernel in kernels]
+assert before == after, [kernel.__name__ for kernel, a, b in zip(kernels, before, after) if a != b]
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert not done.returncode, done.stderr[-2000:]

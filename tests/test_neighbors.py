@@ -361,3 +361,16 @@ def test_what_is_impossible_is_refused():
     model, task = build("revgat", reversible=True)
     with pytest.raises(JobError, match="reversible: false"):
         list(passes(task).train(model))
+
+
+def test_hops_and_batches_draw_anew():
+    """A key that is used again would sample the same neighbours in every hop, batch and epoch."""
+    keys: list[int] = []
+    model, task = build("sage")
+    made = passes(task, fanout=2, batch_size=8)
+    make = made.blocks.make
+    made.blocks.make = lambda nodes, fanout=-1, key=0: keys.append(key) or make(nodes, fanout, key)
+    for _ in range(2):
+        list(made.train(model))
+    assert len(keys) > 4
+    assert len(set(keys)) == len(keys)

@@ -178,6 +178,16 @@ def test_the_suite_that_the_mistakes_are_made_in_is_right(tiny_folder, suite_fil
         ("llms: [{name: minilm, path: absent}]", "6:8: "),
         ("memory: 8", "6:9: memory: input should be a valid string (here: 8)"),
         ("memory: 8 apples", "6:9: memory: '8 apples' is no size of memory: write a number and one of "),
+        # what nothing would read, and what cannot be
+        ("training: {fanout: 3}", "6:12: fanout is read only with batching: neighbor"),
+        (
+            "backbones: [{name: gcn, label_iterations: 1}]",
+            "5:25: label_iterations is read only with label_inputs: true",
+        ),
+        ("training: {distillation_temperature: 2.0}", "6:12: distillation_temperature is read only with distillation "),
+        ("backbones: [{name: sign, label_inputs: true}]", "5:13: label_inputs needs a backbone of message passing"),
+        ("backbones: [{name: gcn, label_inputs: true, batching: neighbor}]", "5:13: label_inputs needs batching: full"),
+        ("backbones: [{name: revgat, reversible: true, batching: neighbor}]", "5:13: reversible: true needs batching"),
         # tuning
         ("tuning: {}", "6:9: key 'trials' is missing"),
         ("tuning: {trails: 2}", "6:10: unknown key 'trails'; did you mean 'trials'? (valid: sampler, seeds, "),

@@ -237,19 +237,38 @@ def test_every_part_of_a_range_counts(plan_of, range_: dict[str, Any]):
     assert changed(plan_of(tuning()), plan_of(after)) == {"tune", "train"}
 
 
-@pytest.mark.parametrize("field", TrainingOptions.model_fields)
+LABELS = {"label_inputs", "label_input_share", "label_iterations"}  # not every backbone takes them
+SWITCHES = {
+    "batch_size": {"batching": "neighbor"},
+    "fanout": {"batching": "neighbor"},
+    "distillation_temperature": {"distillation": 0.5},
+}
+
+
+@pytest.mark.parametrize("field", [field for field in TrainingOptions.model_fields if field not in LABELS])
 def test_training_options_count_wherever_they_stand(plan_of, field: str):
-    used = plan_of({}).choices.backbones[1].training
+    on = SWITCHES.get(field, {})  # without which the option would not be read
+    plain = plan_of({"training": on})
+    used = plain.choices.backbones[1].training
     value = other_value(TrainingOptions.model_fields[field].annotation, used[field])
-    everywhere, one = plan_of({"training": {field: value}}), plan_of(sage(**{field: value}))
+    everywhere, one = plan_of({"training": {**on, field: value}}), plan_of({"training": on, **sage(**{field: value})})
     assert [backbone.training for backbone in everywhere.choices.backbones] == [{**used, field: value}] * 2
     assert [backbone.label for backbone in everywhere.choices.backbones] == ["mlp", "sage"]
     assert [backbone.training for backbone in one.choices.backbones] == [used, {**used, field: value}]
     assert one.choices.backbones[1].label.startswith(f"sage({field}=")
-    assert changed(plan_of({}), everywhere) == RUNS
-    trains = {job.id for job in plan_of({}).jobs if job.kind == "train" and job.backbone == "mlp"}
+    assert changed(plain, everywhere) == RUNS
+    trains = {job.id for job in plain.jobs if job.kind == "train" and job.backbone == "mlp"}
     assert trains == {job.id for job in one.jobs if job.backbone == "mlp"}
     assert not trains & {job.id for job in everywhere.jobs}
+
+
+def test_label_options_count(plan_of):
+    on = {"label_inputs": True}
+    more = [{}, on, {**on, "label_input_share": 0.3}, {**on, "label_iterations": 2}]
+    plans = [plan_of(sage(**options)) for options in more]
+    trains = [{job.id for job in plan.jobs if job.backbone.startswith("sage")} for plan in plans]
+    assert len(set.union(*trains)) == sum(map(len, trains)) > 0
+    assert {key for options in more for key in options} == LABELS
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

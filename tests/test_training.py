@@ -178,6 +178,16 @@ def test_every_training_option_is_covered():
     assert by_hand | {change[0] for change in CHANGES} == set(TrainingOptions.model_fields)
 
 
+def test_the_teacher_is_the_model_without_distillation(monkeypatch):
+    """Of the same seed, and it is what `distillation` is handed."""
+    seen = []
+    true = loop.distillation
+    monkeypatch.setattr(loop, "distillation", lambda logits, taught, t: seen.append(taught) or true(logits, taught, t))
+    fit(seed=3, epochs=4, distillation=0.5)
+    assert np.array_equal(seen[0].numpy(), fit(seed=3, epochs=4).logits[SPLIT.train])
+    assert len(seen) == 4
+
+
 def test_distillation_by_hand():
     """The student's first step from the same start, with the teacher's output as second target."""
     alpha, temperature = 0.7, 0.5

@@ -49,11 +49,12 @@ class Backbone(nn.Module, Generic[Options]):
         """Work that is done once and shared by seeds and trials: `prepare_graph`, and the diffusion of `recipe`.
 
         It must not depend on labels or seeds. `features`: float32 [num_nodes, dim]; the second result may have
-        another number of columns. The arguments are not changed.
+        another number of columns, and be float16 where `rowwise` (the rows that `forward` is given are float32). The
+        arguments are not changed.
         """
         recipe = cls.recipe(options)
-        inputs = features if recipe is None else diffuse(graph, features, recipe).float()
-        return cls.prepare_graph(graph, options), inputs
+        inputs = features if recipe is None else diffuse(graph, features, recipe)
+        return cls.prepare_graph(graph, options), inputs if cls.rowwise else inputs.float()
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
         """Logits [num_nodes, num_classes] from prepared features [num_nodes, in_dim], both float32."""

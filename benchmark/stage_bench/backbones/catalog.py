@@ -22,7 +22,7 @@ SPECS: tuple[BackboneSpec, ...] = (
     ),
     BackboneSpec(
         name="sage",
-        summary="GraphSAGE, full batch, mean or pooling aggregator",
+        summary="GraphSAGE, mean or pooling aggregator",
         module="stage_bench.backbones.sage:SAGE",
         options=_OPTIONS + "SAGEOptions",
         paper="arXiv 1706.02216",

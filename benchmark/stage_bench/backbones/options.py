@@ -35,7 +35,7 @@ class GCNOptions(LayeredOptions):
 
 
 class SAGEOptions(LayeredOptions):
-    """GraphSAGE, full batch."""
+    """GraphSAGE."""
 
     aggregator: Literal["mean", "pool"] = Field(
         "mean", description="What summarises the neighbours: their mean, or the maximum after a dense layer."

@@ -29,7 +29,7 @@ class MeanConv(nn.Module):
         own, others, bias = self.fc_self.weight, self.fc_neigh.weight, self.fc_self.bias
         if self.fixed is not None:
             both = torch.cat([own, others], dim=1)
-            return self.fixed.linear(x, both, bias, own, others, bias)
+            return self.fixed.linear(x, both, bias)
         receiving = x[: graph.num_dst_nodes()]
         if own.shape[1] > own.shape[0]:
             return linear(receiving, own, bias).add_(propagate(graph, linear(x, others)))

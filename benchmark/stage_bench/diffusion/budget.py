@@ -16,6 +16,7 @@ _BY_LOWER_CASE = {unit.lower(): factor for unit, factor in _UNITS.items()}
 
 COLUMNS_IN_MEMORY = 128  # of a panel where memory is no concern: wider ones are no faster
 TRIANGLE_BYTES_PER_EDGE = 150  # while triangles are counted, beside the products of a block
+BEFORE_BYTES = 400_000_000  # what Python, torch and DGL hold before anything is read
 _FIXED = 400_000_000  # a block of edges in DGL, rows being read and written, the allocator's slack
 
 

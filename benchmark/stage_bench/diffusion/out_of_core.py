@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ def diffuse_to(
 
     features: float32 [num_nodes, dim], in memory or a memory-mapped file, which is read part by part.
     budget: bytes that this process may hold, with what it holds already.
+    folder: named by what determines features and graph; of these, only some rows are compared with what is there.
     Interrupted or killed at any moment, the next call goes on from the last block. A second process waits for the
     first.
 
@@ -82,6 +84,11 @@ def diffuse_to(
         raise JobError(f"the disk with {folder} is full: make room and run again; finished blocks are kept") from None
     finally:
         lock.release()
+
+
+def seconds_of(folder: Path) -> float:
+    """What making a finished matrix took: the call that finished it, not those that were interrupted."""
+    return float((_json(folder / "manifest.json") or {}).get("seconds", 0.0))
 
 
 @dataclass(frozen=True)
@@ -132,12 +139,14 @@ class _Work:
         }
 
     def matrix(self) -> np.memmap:
+        begin = time.perf_counter()
         planned = self._planned()
         missing = [place for place in self._row_ranges() if not self._is_sound(*place)]
         if missing:
             self._make(self._columns(planned), missing)
         if missing or _json(self.folder / "manifest.json") is None:
-            files.write_json(self.folder / "manifest.json", {**self.content, "width": self.width})
+            seconds = round(time.perf_counter() - begin, 4)
+            files.write_json(self.folder / "manifest.json", {**self.content, "width": self.width, "seconds": seconds})
         shutil.rmtree(self.folder / "parts", ignore_errors=True)
         result: np.memmap = np.load(self.path, mmap_mode="r", allow_pickle=False)
         return result

@@ -14,7 +14,7 @@ import numpy as np
 
 from stage_bench import fingerprint, registry
 from stage_bench.datasets.textgraph import TextGraph
-from stage_bench.diffusion import budget, kept
+from stage_bench.diffusion import budget
 from stage_bench.diffusion.recipe import Recipe
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.features import source
@@ -96,8 +96,7 @@ class Runner:
     _hardware: str = ""
 
     def do(self, job: Job) -> Result:
-        if self.devices.training == "cpu" and isinstance(job, (TuneJob, TrainJob)):
-            allocator.give_back()  # so that the peak is this job's own
+        allocator.give_back()  # so that the peak is this job's own
         memory = PeakMemory()
         memory.start()
         if not isinstance(job, EnsembleJob):
@@ -158,16 +157,19 @@ class Runner:
         """Fixed work for a backbone on a dataset's features, kept for the next seeds and trials."""
         import torch
 
+        from stage_bench.diffusion import out_of_core
+
         matrix, _ = self._load_features(self.embeds[job.embedding_id])
         key = diffusion_id(job, options.model_dump(), backbone)
 
         def make() -> Prepared:
             graph = self.graphs[job.dataset].graph.to(self.devices.training)
-            recipe = backbone.recipe(options)
+            recipe = _recipe(backbone, options)
             if recipe is not None and self._is_too_large(graph, matrix, recipe):
                 folder = self.store.results / "diffusion" / key
-                rows, seconds = kept.diffused(folder, graph, matrix, recipe, self.memory or 0, self.on_step)
+                rows = out_of_core.diffuse_to(folder, graph, matrix, recipe, self.memory or 0, self.on_step)
                 inputs = torch.from_numpy(rows)
+                seconds = out_of_core.seconds_of(folder)
                 return Prepared(backbone.prepare_graph(graph, options), inputs, seconds, unchanged=False)
             clock = Clock(self.devices.synchronize)
             features = torch.from_numpy(matrix).to(self.devices.training)
@@ -184,22 +186,13 @@ class Runner:
         """Whether a diffusion in memory would go beyond what this process may hold."""
         if self.memory is None or self.devices.training != "cpu":
             return False
-        allocator.give_back()  # what it keeps counts as held
         needed = budget.needed_bytes(graph.num_nodes(), graph.num_edges(), matrix.shape[1], recipe)
-        return budget.resident_bytes() + needed > self.memory
-
-    def _check_rows(self, prepared: Prepared, rows: int) -> None:
-        """That the rows that training holds at once are within the budget."""
-        needed = rows * prepared.inputs.shape[1] * 4
-        if self.memory is not None and needed + budget.resident_bytes() > self.memory:
-            raise JobError(
-                f"training in full batches would hold {budget.shown(needed)} of features, more than `memory: "
-                f"{budget.shown(self.memory)}` has room for; train in batches (training: {{batching: neighbor}})"
-            )
+        return budget.BEFORE_BYTES + needed > self.memory
 
     def _fit(
         self, job: TuneJob | TrainJob, values: dict[str, Any], seeds: tuple[int | None, int], clock: Clock, loud: bool
     ) -> tuple[Any, Prepared, str]:
+        from stage_bench.kernels import compiling
         from stage_bench.training import label_inputs, loop
         from stage_bench.training.options import TrainingOptions
 
@@ -208,13 +201,14 @@ class Runner:
         options = model(**{key: value for key, value in values.items() if key in model.model_fields})
         training = TrainingOptions(**{key: value for key, value in values.items() if key not in model.model_fields})
         prepared = self._prepare(job, options, backbone)
+        if compiling.is_first_time():
+            self.on_step(0, 1, "compiling kernels, once on this machine")
         loop.warm_up()
+        if self.devices.training == "cpu":
+            allocator.keep_memory(not getattr(options, "reversible", False))
         graph = self.graphs[job.dataset]
         split = graph.split(job.split, seeds[0] or 0)
         task = loop.task(prepared.graph, prepared.inputs, graph.labels, split.train, split.val, graph.num_classes)
-        if training.batching == "full":
-            rows = len(split.train) + len(split.val) if backbone.rowwise else graph.num_nodes
-            self._check_rows(prepared, rows)
         in_dim = prepared.inputs.shape[1]
         if training.label_inputs:
             label_inputs.check(prepared.unchanged, job.backbone)
@@ -227,7 +221,8 @@ class Runner:
             clock,
             (lambda epoch, most, best: self.on_step(epoch, most, f"epochs, val {best:.4f}")) if loud else None,
         )
-        shared = diffusion_id(job, options.model_dump(), backbone) if spec.family == "diffusion" else ""
+        diffuses = spec.family == "diffusion" or _recipe(backbone, options) is not None
+        shared = diffusion_id(job, options.model_dump(), backbone) if diffuses else ""
         return fitted, prepared, shared
 
     def _tune(self, job: TuneJob) -> tuning.Result:
@@ -365,6 +360,15 @@ def diffusion_id(job: TuneJob | TrainJob, options: dict[str, Any], backbone: Any
     read = {key: options[key] for key in backbone.prepare_options}
     # Named as registered: two plug-ins may well call their classes the same.
     return fingerprint.of_json([job.content["graph"], job.embedding_id, job.content["backbone"], read])
+
+
+def _recipe(backbone: Any, options: Any) -> Recipe | None:
+    """What a backbone wants diffused; None where it does so itself, in a `prepare` of its own, or not at all."""
+    from stage_bench.backbones.base import Backbone
+
+    own = backbone.prepare.__func__ is not Backbone.prepare.__func__  # type: ignore[attr-defined]
+    found: Recipe | None = None if own else backbone.recipe(options)
+    return found
 
 
 def _together(members: list[RunRecord], infer: float) -> dict[str, float]:

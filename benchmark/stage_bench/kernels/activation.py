@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numba import njit
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from stage_bench.kernels import choice, masks, row_blocks
+from stage_bench.kernels.compiling import njit
 
 _MOMENTUM = 0.1  # of the running statistics, torch's default
 
@@ -33,6 +33,7 @@ def norm_relu_dropout(
     update_statistics: whether the running mean and variance take this batch in (in training).
     """
     if choice.fused(x):
+        x = x.contiguous()  # each kernel is compiled for one layout
         if norm is None:
             shift, scale = _identity(x.shape[1])
             statistics = None
@@ -124,10 +125,11 @@ class _NormReluDropout(torch.autograd.Function):
                 raise ValueError("batch norm needs more than one node in training")
             sums = np.empty((row_blocks.count(rows), 2, dim))
             array = x.detach().numpy()
-            row_blocks.run(_moments, rows, array, array[0].copy(), sums)
+            origin = array[:: max(1, rows // 64)].mean(axis=0, dtype=np.float64).astype(np.float32)
+            row_blocks.run(_moments, rows, array, origin, sums)
             first, second = sums.sum(axis=0) / rows
             variance = np.maximum(second - first**2, 0)
-            mean = (first + array[0]).astype(np.float32)
+            mean = (first + origin).astype(np.float32)
             deviation = (1 / np.sqrt(variance + eps)).astype(np.float32)
             if statistics is not None:
                 unbiased = (variance * (rows / (rows - 1))).astype(np.float32)

@@ -13,12 +13,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stage_bench.dgl_library import dgl
 from stage_bench.kernels import row_blocks
+from stage_bench.kernels.compiling import njit
 
 _NEGATIVE_SLOPE = np.float32(0.2)  # of the leaky ReLU on attention scores, as in the paper
 
@@ -44,7 +44,8 @@ _known: WeakKeyDictionary[Any, Edges] = WeakKeyDictionary()
 
 def edges_of(graph: dgl.DGLGraph) -> Edges:
     """Kept as long as the graph."""
-    if graph not in _known:
+    known = _known.get(graph)
+    if known is None or len(known.senders) != graph.num_edges():  # edges were added or taken away since
         arrays = [array.numpy() for array in (*graph.adj_tensors("csc"), *graph.adj_tensors("csr"))]
         for place in (2, 5):  # DGL leaves the numbers out where they are 0, 1, 2, ...
             if len(arrays[place]) < len(arrays[place - 1]):

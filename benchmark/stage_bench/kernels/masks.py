@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from stage_bench.kernels import row_blocks
+from stage_bench.kernels.compiling import njit
 
 
 def draw_key() -> int:

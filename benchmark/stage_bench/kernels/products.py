@@ -26,7 +26,7 @@ def has_onednn() -> bool:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b: [num_nodes, in_dim], [out_dim, in_dim], [out_dim] to [num_nodes, out_dim]."""
-    if choice.current().bfloat16 or (choice.fused(x, weight, bias) and has_onednn()):
+    if choice.current().bfloat16 or choice.fused(x, weight, bias):
         out: Tensor = _Linear.apply(x, weight, bias, None, choice.current().bfloat16)
         return out
     return F.linear(x, weight, bias)
@@ -47,25 +47,38 @@ class FixedInput:
 
     def __init__(self) -> None:
         self._input: Tensor | None = None
-        self._state: tuple[Any, ...] = ()
+        self._input_version = 0
+        self._weights: list[Tensor] = []
         self._product: Tensor | None = None
+        self._product_version = 0
+        self._bfloat16 = False
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> FixedInput:
-        return FixedInput()
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return FixedInput, ()  # a copy of a model, in memory or in a file, does not carry the product along
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor) -> Tensor:
-        """`linear(x, weight, bias)`; `parameters`: what weight and bias are made of, by default themselves."""
-        if x.requires_grad or not choice.current().fused:
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """`linear(x, weight, bias)`; the result must not be changed in place."""
+        if x.requires_grad or not choice.current().fused or torch.is_inference_mode_enabled():
             return linear(x, weight, bias)
-        parameters = parameters or tuple(tensor for tensor in (weight, bias) if tensor is not None)
         bfloat16 = choice.current().bfloat16
-        # a tensor's version counts its changes in place, such as an optimiser's steps
-        state = (bfloat16, x._version, *((id(parameter), parameter._version) for parameter in parameters))
-        if x is not self._input or state != self._state:
-            self._product = None
-        out: Tensor = _Linear.apply(x, weight, bias, self._product, bfloat16)
-        self._input, self._state, self._product = x, state, out.detach()
+        known = self._product if self._is_known(x, weight, bias, bfloat16) else None
+        self._product = None  # before another one is made
+        out: Tensor = _Linear.apply(x, weight, bias, known, bfloat16)
+        if known is None:
+            self._weights = [tensor.detach().clone() for tensor in (weight, bias) if tensor is not None]
+            self._input, self._input_version, self._bfloat16 = x, x._version, bfloat16
+        self._product = out.detach()
+        self._product_version = self._product._version
         return out
+
+    def _is_known(self, x: Tensor, weight: Tensor, bias: Tensor | None, bfloat16: bool) -> bool:
+        """Whether the product is that of these. Weights are compared by value: not every optimiser counts its steps."""
+        if self._product is None or x is not self._input or bfloat16 != self._bfloat16:
+            return False
+        if (x._version, self._product._version) != (self._input_version, self._product_version):
+            return False
+        given = [tensor for tensor in (weight, bias) if tensor is not None]
+        return len(given) == len(self._weights) and all(map(torch.equal, given, self._weights))
 
 
 class _Linear(torch.autograd.Function):
@@ -94,7 +107,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, bfloat16: bool) -> 
     if bfloat16:
         narrow = None if bias is None else bias.bfloat16()
         return F.linear(x.bfloat16(), weight.bfloat16(), narrow).float()
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not has_onednn():
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not has_onednn() or 0 in x.shape:
         return F.linear(x, weight, bias)
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return out

@@ -32,7 +32,8 @@ def run(kernel: Callable[..., None], num_rows: int, *arguments: Any) -> None:
     if threads == 1:
         work(0)
         return
-    others = [_pool(threads - 1).submit(work, first) for first in range(1, threads)]
+    pool = _pool(torch.get_num_threads() - 1)
+    others = [pool.submit(work, first) for first in range(1, threads)]
     work(0)
     for other in others:
         other.result()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stage_bench import registry
-from stage_bench.backbones.spec import BackboneChoice
+from stage_bench.backbones.spec import BackboneChoice, BackboneSpec
 from stage_bench.datasets.splits import random_shares
 from stage_bench.errors import StageBenchError
 from stage_bench.features.spec import FeatureChoice
@@ -19,7 +19,7 @@ from stage_bench.suite.reading import validate
 from stage_bench.suite.recipe import Recipe, option_names
 from stage_bench.suite.recipe import load as load_recipe
 from stage_bench.suite.schema import BackboneEntry, DatasetEntry, EnsembleEntry, FeatureEntry, SeedAxes, Suite
-from stage_bench.training.options import TrainingOptions, TuningOptions
+from stage_bench.training.options import TrainingOptions, TuningOptions, unread
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,7 @@ def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: 
         raise document.error(location, problem)
     values = recipe.values.get(entry.name, {})
     options, training = settle(entry.name, {**values, **suite.training, **given}, document, location)
+    _check_combination(entry, suite, spec, options, training, document, location)
     standard = {**_all(entry.name, values)}
     differing = {
         key: value for key, value in {**options, **training}.items() if key in given and value != standard[key]
@@ -181,6 +182,32 @@ def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: 
         if tuning
         else None,
     )
+
+
+def _check_combination(
+    entry: BackboneEntry,
+    suite: Suite,
+    spec: BackboneSpec,
+    options: dict[str, Any],
+    training: dict[str, Any],
+    document: Document,
+    location: list[str | int],
+) -> None:
+    """That nothing is asked for that nothing would read, or that cannot be."""
+    searched = {**((suite.tuning and suite.tuning.space) or {}), **((entry.tuning and entry.tuning.space) or {})}
+    for place, given in ((location, entry.model_extra or {}), (["training"], suite.training)):
+        for key in given:
+            needs = unread(key, training) if key in TrainingOptions.model_fields else None
+            if needs is not None and not set(searched) & {"batching", "label_inputs", "distillation"}:
+                raise document.error([*place, key], f"{key} is read only with {needs}", key=True)
+    if training["label_inputs"]:
+        if spec.family != "message passing":
+            problem = f"label_inputs needs a backbone of message passing, which {entry.name} is not"
+            raise document.error(location, problem)
+        if training["batching"] != "full":
+            raise document.error(location, "label_inputs needs batching: full")
+    if options.get("reversible") and training["batching"] == "neighbor":
+        raise document.error(location, "reversible: true needs batching: full; a batch is small as it is")
 
 
 def settle(

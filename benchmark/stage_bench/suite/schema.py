@@ -125,7 +125,7 @@ class Suite(_Strict):
     training: dict[str, Any] = Field({}, description="training values for every backbone instead of the recipe's")
     tuning: TuningOptions | None = Field(None, description="search the hyperparameters of every backbone")
     memory: Annotated[StrictStr, AfterValidator(_check_size)] | None = Field(
-        None, description="what a process may hold, such as 8GB: a diffusion that needs more works from files"
+        None, description="what a process may hold while it diffuses, such as 8GB; what needs more is made in files"
     )
     compare: list[StrictStr] = Field([], description="published numbers to show: files under baselines/published/")
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from stage_bench.backbones.propagation import SHARE
 from stage_bench.dgl_library import dgl
 from stage_bench.kernels import masks
+from stage_bench.kernels.compiling import njit
 
 
 class Blocks:

@@ -28,7 +28,7 @@ class TrainingOptions(BaseModel):
     batching: Literal["full", "neighbor"] = Field(
         "full", description="neighbor: batches of training nodes, with sampled neighbours where a backbone has hops"
     )
-    batch_size: StrictInt = Field(1024, ge=2, description="training nodes in a batch; batching")
+    batch_size: StrictInt = Field(1024, ge=3, description="training nodes in a batch; batching")
     fanout: Annotated[StrictInt, AfterValidator(_check_fanout)] = Field(
         10, ge=-1, description="neighbours sampled for each node and hop, -1: all; batching"
     )
@@ -54,6 +54,24 @@ class TrainingOptions(BaseModel):
         0.0, ge=0, le=1, description="weight of learning from a first model's output (self-distillation); 0: none"
     )
     distillation_temperature: float = Field(1.0, gt=0, description="temperature of both outputs in distillation")
+
+
+# An option that is read only where another one has a value of its own.
+_READ_WITH = {
+    "batch_size": ("batching", "neighbor"),
+    "fanout": ("batching", "neighbor"),
+    "label_input_share": ("label_inputs", True),
+    "label_iterations": ("label_inputs", True),
+    "distillation_temperature": ("distillation", None),
+}
+
+
+def unread(option: str, training: dict[str, Any]) -> str | None:
+    """What an option of `training` (complete) waits for to be read; None where it is read."""
+    switch, value = _READ_WITH.get(option, (None, None))
+    if switch is None or (training[switch] == value if value is not None else training[switch] > 0):
+        return None
+    return f"{switch}: {str(value).lower()}" if value is not None else f"{switch} above 0"
 
 
 def _check_space(space: dict[str, Any]) -> dict[str, Any]:

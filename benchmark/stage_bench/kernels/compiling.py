@@ -1,0 +1,75 @@
+"""Compiling the kernels: once on a machine, before anything is on a clock, by one process at a time.
+
+numba writes a compiled function's index before the function. Two processes that compile the same at once could mix them
+up, and every later one would run the wrong code: so all of it happens here, behind a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+
+def _cache() -> Path:
+    """A folder of this user's alone: what numba finds in its cache it runs."""
+    folder = user_cache_path("stage-bench") / "kernels"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:  # no home, or one that cannot be written: compiled anew by every process
+        return Path(tempfile.mkdtemp(prefix="stage-bench-kernels-"))
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:  # numba reads it once, when it is imported
+    os.environ["NUMBA_CACHE_DIR"] = str(_cache())
+
+from numba import njit  # noqa: E402
+
+__all__ = ["compile_all", "is_first_time", "njit"]
+
+
+def is_first_time() -> bool:
+    """Whether nothing was compiled on this machine yet."""
+    return not any(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nbi"))
+
+
+@lru_cache(1)
+def compile_all() -> None:
+    """Run every kernel on a few nodes, for both widths of ids: long the first time, then a fraction of a second."""
+    folder = Path(os.environ["NUMBA_CACHE_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "compiling.lock"):
+        _run_all()
+
+
+def _run_all() -> None:
+    import torch
+
+    from stage_bench.dgl_library import dgl
+    from stage_bench.kernels import activation, attention, masks
+    from stage_bench.training.blocks import Blocks
+
+    state = torch.get_rng_state()
+    masks.keep_mask(2, 0.5, 0)
+    x = torch.ones(4, 2, requires_grad=True)
+    activation.dropout(x, 0.5, True).sum().backward()
+    for norm in (None, torch.nn.BatchNorm1d(2)):
+        activation.norm_relu_dropout(x, norm, 0.5, True).sum().backward()
+    ends = torch.tensor([0, 1, 2, 3, 0]), torch.tensor([1, 2, 3, 0, 0])
+    hidden, attn = torch.ones(4, 1, 2, requires_grad=True), torch.ones(1, 1, 2)
+    for graph in (dgl.graph(ends, num_nodes=4).int(), dgl.graph(ends, num_nodes=4)):
+        for edge_mask in (None, torch.ones(5, dtype=torch.bool)):
+            for receiving in (None, torch.ones(4, 1, 1, requires_grad=True)):
+                attention.attend(graph, hidden, attn, receiving, edge_mask).sum().backward()
+        for looped in (graph, dgl.remove_self_loop(graph)):
+            blocks = Blocks(looped)
+            block, _ = blocks.make(torch.tensor([0, 1]), 1)
+            attention.attend(block, hidden[: block.num_src_nodes()], attn, None, None)
+            blocks.senders(torch.tensor([0]))
+    torch.set_rng_state(state)
