@@ -120,13 +120,16 @@ def test_show(stage_bench, kind: str, name: str, facts: dict[str, object]):
     assert {key: shown[key] for key in facts} == facts
     code, out, err = stage_bench("show", kind, name)
     assert (code, err) == (0, "")
-    assert [line.split("  ")[0] for line in out.splitlines()] == list(shown)
+    assert [line.split("  ")[0] for line in out.splitlines() if not line.startswith(" ")] == list(shown)
 
 
 def test_show_names_the_options(stage_bench):
     assert {"num_layers", "heads", "lr", "patience"} <= set(
         json.loads(stage_bench("show", "backbone", "revgat", "--json")[1])["options"]
     )
+    shown = stage_bench("show", "backbone", "revgat")[1]
+    assert "heads = 3: Attention heads" in shown
+    assert "lr = 0.002: learning rate" in shown, "the recipe's value, not the model's"
     options = json.loads(stage_bench("show", "feature", "shallow", "--json")[1])["options"]
     assert options == {"weighting": "tfidf", "vocabulary": 20_000, "dimension": 256, "normalize": True}
 

@@ -40,6 +40,8 @@ def check(name: str) -> Iterator[Line]:
     yield Line(f"logits have shape {shape}; [num_nodes, num_classes] is (40, 3)", shape == (40, 3))
     if shape != (40, 3):
         return
+    if module.rowwise:
+        yield _by_rows(module(inputs.shape[1], 3, options).eval(), prepared, inputs)
     nodes = np.arange(40)
     task = loop.task(prepared, inputs, labels, nodes[:24], nodes[24:], 3)
     training = TrainingOptions(epochs=30, patience=30, lr=0.01)
@@ -47,6 +49,8 @@ def check(name: str) -> Iterator[Line]:
     def fit() -> Any:
         return loop.fit(lambda: module(inputs.shape[1], 3, options), task, training, 0, Clock())
 
+    if hasattr(module, "forward_blocks") and not module.rowwise:
+        yield _by_blocks(module(inputs.shape[1], 3, options).eval(), task)
     first, second = fit(), fit()
     yield Line(
         f"logits {first.logits.shape}, finite", first.logits.shape == (40, 3) and bool(np.isfinite(first.logits).all())
@@ -58,6 +62,35 @@ def check(name: str) -> Iterator[Line]:
     built(prepared, inputs).sum().backward()
     without = [key for key, weight in built.named_parameters() if weight.grad is None]
     yield Line(f"every parameter receives a gradient{': not ' + ', '.join(without) if without else ''}", not without)
+
+
+def _by_rows(model: Any, graph: Any, inputs: Any) -> Line:
+    """Whether a node's logits depend on its own row alone, as `rowwise` says."""
+    import torch
+
+    what = "rowwise: the logits of some rows are what they are among all rows"
+    try:
+        with torch.no_grad():
+            return Line(what, torch.allclose(model(graph, inputs[:7]), model(graph, inputs)[:7], atol=1e-5))
+    except Exception as error:  # whatever a model does that counts on every node being there
+        return Line(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}", False)
+
+
+def _by_blocks(model: Any, task: Any) -> Line:
+    """Whether blocks with all neighbours give what the whole graph gives."""
+    import torch
+
+    from stage_bench.training.neighbors import NeighborPasses
+    from stage_bench.training.options import TrainingOptions
+
+    passes = NeighborPasses(task, TrainingOptions(batching="neighbor", fanout=-1))
+    nodes = torch.arange(9)
+    with torch.no_grad():
+        whole, part = model(task.graph, task.inputs)[:9], passes.predict(model, nodes)
+    return Line(
+        "batching: blocks with all neighbours give the logits of the whole graph",
+        torch.allclose(whole, part, atol=1e-4),
+    )
 
 
 def _tiny() -> tuple[Any, Any, np.ndarray]:

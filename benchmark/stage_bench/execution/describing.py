@@ -23,14 +23,26 @@ def describe(kind: str, name: str, data: Path) -> dict[str, Any]:
     facts = {key: value for key, value in dataclasses.asdict(spec).items() if value not in ("", None, ("", ""))}
     if kind == "backbones" and not spec.needs:
         from stage_bench.suite.recipe import load, option_names
+        from stage_bench.training.options import TrainingOptions
 
         recipe = load("default")
+        values = recipe.values.get(name, {})
         facts["options"] = option_names(name)
-        facts["recipe default"] = recipe.values.get(name, {})
+        facts["recipe default"] = values
+        facts["of the model"] = _options(registry.resolve(spec.options), values)
+        facts["of the training"] = _options(TrainingOptions, values)
         facts["space default"] = recipe.spaces.get(name, {})
     if kind == "features" and spec.options:
         facts["options"] = registry.resolve(spec.options)().model_dump()
     return facts
+
+
+def _options(model: Any, recipe: dict[str, Any]) -> list[str]:
+    """A sentence for each option, with the value that it has by the default recipe."""
+    return [
+        f"{key} = {_shown(recipe.get(key, field.get_default()))}: {(field.description or '').rstrip('.')}"
+        for key, field in model.model_fields.items()
+    ]
 
 
 def dataset(name: str, data: Path) -> TextGraph:
