@@ -223,6 +223,11 @@ def test_linear_is_the_product(rows, bias):
         torch.testing.assert_close(a.double(), b, atol=2e-4, rtol=1e-4)
 
 
+def test_columns_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match="a layer for 9 columns is given 4"):
+        products.Linear(9, 5)(normal(7, 4))
+
+
 def test_bfloat16_is_asked_for_and_near():
     x, weight = normal(100, 64), normal(8, 64, seed=1)
     exact = products.linear(x, weight)

@@ -25,7 +25,13 @@ def has_onednn() -> bool:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b: [num_nodes, in_dim], [out_dim, in_dim], [out_dim] to [num_nodes, out_dim]."""
+    """x W^T + b: [num_nodes, in_dim], [out_dim, in_dim], [out_dim] to [num_nodes, out_dim].
+
+    Raises:
+        ValueError: x has another number of columns than W, of which oneDNN would not say so much.
+    """
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"a layer for {weight.shape[1]} columns is given {x.shape[-1]}")
     if choice.current().bfloat16 or choice.fused(x, weight, bias):
         out: Tensor = _Linear.apply(x, weight, bias, None, choice.current().bfloat16)
         return out
