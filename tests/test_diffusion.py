@@ -175,8 +175,7 @@ def test_what_backbones_ask_for():
         ("triangles", 1),
     ]
     _, found = SAGN.prepare(made, x, SAGNOptions(k=2, storage="float16"))
-    assert found.dtype == torch.float32
-    assert torch.equal(found, found.half().float())
+    assert found.dtype == torch.float16, "half the memory; training reads rows of it as float32"
     assert found.shape == (NUM_NODES, 21)
 
 
