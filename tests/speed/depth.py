@@ -53,10 +53,12 @@ def measure(nodes: int, layers: int, reversible: bool) -> tuple[float, float]:
     from stage_bench.backbones.options import RevGATOptions
     from stage_bench.backbones.revgat import RevGAT
     from stage_bench.dgl_library import dgl
+    from stage_bench.kernels import allocator
     from stage_bench.runs.clock import PeakMemory
     from stage_bench.training import loop
 
     loop.warm_up()
+    allocator.keep_memory(not reversible)  # as the program does
     torch.set_num_threads(1)
     torch.manual_seed(0)
     options = RevGATOptions(num_layers=layers, hidden=64, reversible=reversible)
