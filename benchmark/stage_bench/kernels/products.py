@@ -21,6 +21,7 @@ _ROWS = 8192  # of a block in a product over all rows: its transposes stay in th
 
 @lru_cache(1)
 def has_onednn() -> bool:
+    """Whether this torch has the product that we call."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 

@@ -1,7 +1,6 @@
 """Faster products on a CPU: oneDNN in the place of MKL.
 
-MKL, which torch calls for float32, keeps to AVX2 on processors that are not Intel's; oneDNN, which torch brings along,
-uses what the processor has. Results agree to the rounding of the sums.
+Why, and for training: kernels/products.py.
 """
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
+from stage_bench.kernels.products import has_onednn
 
 
 class _Linear(torch.nn.Module):
@@ -28,7 +29,7 @@ class _Linear(torch.nn.Module):
 
 def speed_up(model: torch.nn.Module) -> None:
     """Replace a model's float32 linear layers, in place; nothing happens where this torch has no oneDNN."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    if not has_onednn():
         return
     for module in list(model.modules()):
         _fuse_gelu(module)
