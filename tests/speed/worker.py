@@ -91,6 +91,7 @@ class Program:
     def __init__(self, folder: Path) -> None:
         from stage_bench.dgl_library import dgl
         from stage_bench.execution import devices
+        from stage_bench.kernels import allocator
 
         self.folder = folder
         self.num_classes: int = json.loads((folder / "facts.json").read_text())["num_classes"]
@@ -100,6 +101,7 @@ class Program:
         # the file is mapped, as the cache does it; copied on writing, so that torch does not warn
         self.features = torch.from_numpy(np.load(folder / "features.npy", mmap_mode="c"))
         devices.choose("cpu").use_threads(len(self.labels))
+        allocator.keep_memory()
         self._prepared: dict[str, Any] = {}
 
     def prepare(

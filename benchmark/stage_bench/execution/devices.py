@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stage_bench.errors import StageBenchError
-from stage_bench.kernels import allocator
 from stage_bench.runs.provenance import cores, cpu
 
 # Below this many nodes threads spend more time waiting for each other than they save.
@@ -26,12 +25,11 @@ class Devices:
     synchronize: Callable[[], None]
 
     def use_threads(self, num_nodes: int) -> str:
-        """Set up torch and the allocator for a graph of that size; the hardware as the leaderboard shows it."""
+        """Set torch's threads for a graph of that size; the hardware as the leaderboard shows it."""
         import torch
 
         if self.training != "cpu":
             return self.hardware
-        allocator.keep_memory()
         threads = 1 if num_nodes < SMALL else cores()
         torch.set_num_threads(threads)
         return f"{self.hardware}, {threads} thread{'s' if threads > 1 else ''}"
