@@ -6,7 +6,9 @@ up, and every later one would run the wrong code: so all of it happens here, beh
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +25,9 @@ def _cache() -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError:  # no home, or one that cannot be written: compiled anew by every process
-        return Path(tempfile.mkdtemp(prefix="stage-bench-kernels-"))
+        own = Path(tempfile.mkdtemp(prefix="stage-bench-kernels-"))
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        return own
 
 
 if "NUMBA_CACHE_DIR" not in os.environ:  # numba reads it once, when it is imported
