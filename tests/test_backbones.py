@@ -27,9 +27,10 @@ from stage_bench.backbones.sage import SAGE
 from stage_bench.backbones.sign import SIGN
 from stage_bench.backbones.simplegcn import SimpleGCN
 from stage_bench.dgl_library import dgl
+from stage_bench.training.task import Task, task
 
 NUM_NODES, DIM, CLASSES = 24, 8, 3
-READY = {spec.name: spec for spec in SPECS if not spec.needs}
+READY = {spec.name: spec for spec in SPECS if not spec.needs and spec.family != "direct"}  # those: test_controls.py
 BASELINES = Path(__file__).parents[1] / "baselines"
 TRAINING = {"lr", "weight_decay", "optimizer", "epochs", "patience", "warmup_epochs", "label_smoothing"}
 
@@ -519,13 +520,32 @@ OTHER = {
         "standardize": False,
         "storage": "float16",
     },
+    "correct-and-smooth": {
+        "num_layers": 3,
+        "hidden": 8,
+        "dropout": 0.1,
+        "input_dropout": 0.4,
+        "batch_norm": False,
+        "correction_alpha": 0.5,
+        "correction_iterations": 2,
+        "autoscale": False,
+        "scale": 2.0,
+        "smoothing_alpha": 0.5,
+        "smoothing_iterations": 2,
+    },
 }
+NEEDS = {"scale": {"autoscale": False}}  # options that are read with another one only
 
 
 def test_every_option_is_tried():
     assert {name: set(values) for name, values in OTHER.items()} == {
         name: set(type(options(name)).model_fields) for name in READY
     }
+
+
+def labelled(graph: dgl.DGLGraph, x: Tensor) -> Task:
+    nodes = np.arange(NUM_NODES)
+    return task(graph, x, nodes % CLASSES, nodes[:10], nodes[10:15], CLASSES)
 
 
 def small(name: str) -> dict[str, int]:
@@ -540,16 +560,18 @@ def traces(name: str, **values) -> tuple[list[list[int]], list[Tensor], int]:
     torch.manual_seed(3)
     with torch.no_grad():
         tensors += [model.train()(graph, x), model.eval()(graph, x)]
+        tensors.append(model.refine(tensors[-1], labelled(graph, x)))
     return [list(tensor.shape) for tensor in tensors], tensors, used
 
 
 @pytest.mark.parametrize(("name", "field"), [(name, field) for name, values in OTHER.items() for field in values])
 def test_every_option_reaches_what_it_configures(name, field):
-    shapes, tensors, used = traces(name)
-    again = traces(name)
+    others = NEEDS.get(field, {})
+    shapes, tensors, used = traces(name, **others)
+    again = traces(name, **others)
     assert shapes == again[0]
     assert all(map(torch.equal, tensors, again[1]))
-    other_shapes, other_tensors, other_used = traces(name, **{field: OTHER[name][field]})
+    other_shapes, other_tensors, other_used = traces(name, **others, **{field: OTHER[name][field]})
     if field == "reversible":  # by design it changes nothing but memory
         assert shapes == other_shapes
         assert all(map(torch.equal, tensors, other_tensors))
@@ -644,6 +666,10 @@ def test_catalog():
         "sign",
         "appnp",
         "sagn",
+        "correct-and-smooth",
+        "logistic-regression",
+        "label-propagation",
+        "none",
     ]
     for name in READY:
         assert issubclass(backbone(name), Backbone)
@@ -664,11 +690,12 @@ def test_imports_stay_light(module, forbidden):
 def test_default_recipe_and_option_defaults_agree():
     recipe = yaml.safe_load((BASELINES / "default.yaml").read_text())
     assert set(recipe) - {"spaces"} == {"name", "description", "source", "backbones"}
-    assert set(recipe["backbones"]) == set(READY)
+    specs = {spec.name: spec for spec in SPECS}
+    assert set(recipe["backbones"]) == {name for name in specs if not specs[name].needs}
     for name, values in recipe["backbones"].items():
         of_model = {key: value for key, value in values.items() if key not in TRAINING}
-        assert of_model == options(name).model_dump(), name
-        assert set(values) - set(of_model) == TRAINING, name
+        assert of_model == resolve(specs[name].options)().model_dump(), name
+        assert set(values) - set(of_model) == (set() if specs[name].family == "direct" else TRAINING), name
 
 
 def test_stage_recipe_is_valid():

@@ -21,10 +21,11 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_backbone_example_passes_its_own_check(tmp_path, stage_bench):
-    (block,) = python_blocks("backbones.md")
-    (tmp_path / "smooth.py").write_text(block)
-    code, out, err = stage_bench("check", "backbone", "smooth", "--plugin", tmp_path / "smooth.py")
+@pytest.mark.parametrize(("number", "name"), [(0, "smooth"), (1, "nearest-mean")])
+def test_the_backbone_examples_pass_their_own_check(tmp_path, stage_bench, number, name):
+    block = python_blocks("backbones.md")[number]
+    (tmp_path / "mine.py").write_text(block)
+    code, out, err = stage_bench("check", "backbone", name, "--plugin", tmp_path / "mine.py")
     assert (code, "FAIL" in out) == (0, False), out + err
     assert "it learns" in out
 

@@ -147,7 +147,7 @@ def test_options_reach_the_features(make_folder):
         ("gpt-predictions", "9\n" * 6, "dataset 'six': no id in its gpt_preds.csv is a class of it"),
         ("gpt-predictions", "0\n", "data/gpt_preds.csv: holds 1 lines, one a node, but there are 6 nodes"),
         ("ogb-features", None, "dataset 'six' has no matrix 'ogb_features.npy'; there are short.npy, x.npy"),
-        ("matrix", None, "'matrix' needs `file`, one of the .npy files of dataset 'six' (short.npy, x.npy)"),
+        ("matrix", None, "'matrix' needs `file`, one of the matrices of dataset 'six' (short.npy, x.npy)"),
         ("{name: matrix, file: y.npy}", None, "dataset 'six' has no matrix 'y.npy'; there are short.npy, x.npy"),
         ("{name: matrix, file: ../data/x.npy}", None, "dataset 'six' has no matrix '../data/x.npy'; there are "),
         ("{name: matrix, file: short.npy}", None, "data/short.npy: has 5 rows, but there are 6 nodes"),
@@ -173,7 +173,7 @@ def test_what_a_dataset_lacks_is_said_by_the_plan(
 
 def test_a_folder_without_any_matrix(make_folder):
     graph = folder.load(make_folder())
-    with pytest.raises(StageBenchError, match=r"one of the \.npy files of dataset 'six' \(none in its folder\)$"):
+    with pytest.raises(StageBenchError, match=r"one of the matrices of dataset 'six' \(none in its folder\)$"):
         identity(graph, "matrix")
     with pytest.raises(StageBenchError, match=r"has no matrix 'ogb_features\.npy'; it has no \.npy file$"):
         identity(graph, "ogb-features")

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 import stage_bench
 from stage_bench import registry
-from stage_bench.backbones.base import Backbone
+from stage_bench.backbones.base import Backbone, Direct
 from stage_bench.errors import StageBenchError
 from stage_bench.llms.spec import LOADERS
 
@@ -50,7 +50,7 @@ READY = [
 TARGETS = [
     (f"{kind} {spec.name}", getattr(spec, field))
     for kind, spec in READY
-    for field in ("loader", "builder", "module", "options", "encoder")
+    for field in ("loader", "builder", "pipeline", "module", "options", "encoder")
     if ":" in str(getattr(spec, field, ""))
 ]
 
@@ -65,7 +65,7 @@ def test_specs_are_complete():
     for kind, spec in READY:
         assert getattr(spec, "summary", "") or getattr(spec, "hub_id", ""), spec.name
         if kind == "backbones":
-            assert issubclass(registry.resolve(spec.module), Backbone)
+            assert issubclass(registry.resolve(spec.module), (Backbone, Direct))
             assert issubclass(registry.resolve(spec.options), BaseModel)
         if kind == "llms":
             assert spec.loader in LOADERS

@@ -279,6 +279,8 @@ def test_what_it_says_of_itself_agrees():
     assert fitted.logits.dtype == np.float32
     assert fitted.parameters == sum(weight.numel() for weight in mlp().parameters())
     assert fitted.val_accuracy > 0.6
+    right_class = softmax(fitted.logits.astype(np.float64))[SPLIT.val, GRAPH.labels[SPLIT.val]]
+    assert fitted.val_loss == pytest.approx(-np.log(right_class).mean(), rel=1e-5)
 
 
 def test_the_kept_state_is_a_copy():
@@ -497,10 +499,10 @@ def test_of_a_large_graph_labelled_nodes_are_stored(monkeypatch):
 @pytest.mark.parametrize("how", ["mean-probability", "mean-logit"])
 def test_an_ensemble_of_predictions_of_some_nodes(monkeypatch, how):
     raw = [np.random.RandomState(seed).randn(NODES, CLASSES) for seed in range(3)]
-    whole = ensembles.combine([ensembles.stored(logits, "a") for logits in raw], how)
+    whole = ensembles.combine([ensembles.stored(logits, "a") for logits in raw], how).predictions
     monkeypatch.setattr(ensembles, "LARGE", 10)
     parts = [ensembles.stored(logits, "a", some_labelled()) for logits in raw]
-    made = ensembles.combine(parts, how)
+    made = ensembles.combine(parts, how).predictions
     assert set(made) == {*whole, "nodes"}
     assert np.array_equal(made["nodes"], parts[0]["nodes"])
     assert np.array_equal(made["probabilities"], whole["probabilities"][made["nodes"]])
@@ -519,7 +521,7 @@ def test_members_of_different_nodes_are_refused(monkeypatch):
 
 def test_mean_of_probabilities():
     parts = members()
-    made = ensembles.combine(parts, "mean-probability")
+    made = ensembles.combine(parts, "mean-probability").predictions
     mean = np.mean([part["probabilities"].astype(np.float64) for part in parts], axis=0)
     np.testing.assert_allclose(made["probabilities"], mean, atol=2e-3)
     np.testing.assert_allclose(softmax(made["logits"].astype(np.float64)), mean, atol=4e-3)
@@ -530,14 +532,14 @@ def test_mean_of_logits():
     """The mean of raw logits, though stored logits are shifted row by row: softmax does not see a shift."""
     state = np.random.RandomState(2)
     raw = [state.randn(NODES, CLASSES) * 3 + 100 * state.rand(NODES, 1) for _ in range(3)]
-    made = ensembles.combine([ensembles.stored(logits, "a") for logits in raw], "mean-logit")
+    made = ensembles.combine([ensembles.stored(logits, "a") for logits in raw], "mean-logit").predictions
     np.testing.assert_allclose(made["probabilities"], softmax(np.mean(raw, axis=0)), atol=4e-3)
 
 
 def test_the_two_means_differ():
     parts = [ensembles.stored(np.array([[9.0, 0.0]]), "a"), *[ensembles.stored(np.array([[0.0, 1.5]]), "a")] * 2]
-    assert ensembles.combine(parts, "mean-logit")["probabilities"].argmax() == 0
-    assert ensembles.combine(parts, "mean-probability")["probabilities"].argmax() == 1
+    assert ensembles.combine(parts, "mean-logit").predictions["probabilities"].argmax() == 0
+    assert ensembles.combine(parts, "mean-probability").predictions["probabilities"].argmax() == 1
 
 
 def test_members_of_different_splits_are_refused():
@@ -554,7 +556,7 @@ def test_members_of_different_shapes_are_refused():
 
 def test_an_ensemble_of_one_is_that_one():
     (only,) = members(1)
-    made = ensembles.combine([only], "mean-probability")
+    made = ensembles.combine([only], "mean-probability").predictions
     assert np.array_equal(made["probabilities"].argmax(axis=1), only["probabilities"].argmax(axis=1))
     assert str(made["split_fingerprint"]) == "a"
 
@@ -562,7 +564,7 @@ def test_an_ensemble_of_one_is_that_one():
 def test_the_order_of_members_does_not_matter():
     parts = members()
     for how in ("mean-probability", "mean-logit"):
-        one, two = ensembles.combine(parts, how), ensembles.combine(parts[::-1], how)
+        one, two = (ensembles.combine(order, how).predictions for order in (parts, parts[::-1]))
         np.testing.assert_allclose(one["probabilities"], two["probabilities"], atol=1e-3)
 
 

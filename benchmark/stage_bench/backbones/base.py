@@ -1,8 +1,11 @@
 """What every backbone is: fixed work once (`prepare`), then a module from graph and features to logits."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
@@ -11,6 +14,9 @@ from stage_bench.dgl_library import dgl
 from stage_bench.diffusion.engine import diffuse
 from stage_bench.diffusion.recipe import Recipe
 from stage_bench.kernels.activation import dropout, norm_relu_dropout
+
+if TYPE_CHECKING:
+    from stage_bench.training.task import Task
 
 Options = TypeVar("Options", bound=BackboneOptions)
 StackOptions = TypeVar("StackOptions", bound=LayeredOptions)
@@ -59,6 +65,44 @@ class Backbone(nn.Module, Generic[Options]):
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
         """Logits [num_nodes, num_classes] from prepared features [num_nodes, in_dim], both float32."""
         raise NotImplementedError
+
+    def refine(self, logits: Tensor, task: Task) -> Tensor:
+        """What is done once to the logits [num_nodes, num_classes]; `task` has training labels alone."""
+        return logits
+
+
+class Direct(Generic[Options]):
+    """A method that is solved at once, without epochs: no TrainingOptions are read, and no kernels of ours.
+
+    `prepare_options`, `recipe` and `prepare` are those of Backbone.
+    """
+
+    prepare_options: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def recipe(cls, options: Options) -> Recipe | None:
+        return None
+
+    @classmethod
+    def prepare_graph(cls, graph: dgl.DGLGraph, options: Options) -> dgl.DGLGraph:
+        return graph
+
+    @classmethod
+    def prepare(cls, graph: dgl.DGLGraph, features: Tensor, options: Options) -> tuple[dgl.DGLGraph, Tensor]:
+        return cls.prepare_graph(graph, options), features
+
+    @classmethod
+    def solve(cls, task: Task, options: Options, seed: int) -> Solution:
+        """Class scores of every node; of labels, the task has those of training nodes alone."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Solution:
+    """logits: float32 [num_nodes, num_classes], on any device; parameters: how many numbers were fitted."""
+
+    logits: Tensor
+    parameters: int
 
 
 class MessagePassing(Backbone[Options]):

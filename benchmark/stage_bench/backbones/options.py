@@ -161,3 +161,47 @@ class SAGNOptions(DiffusionOptions):
     input_dropout: float = Field(0.5, ge=0, lt=1, description="Probability of dropping a diffused feature.")
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="Probability of dropping a hop's weight.")
     batch_norm: bool = Field(True, description="Batch normalisation before each activation.")
+
+
+class LogisticRegressionOptions(BackboneOptions):
+    """Multinomial logistic regression on the node features; the graph is not used."""
+
+    C: float = Field(1.0, gt=0, description="Inverse strength of the L2 penalty, scikit-learn's C.")
+    standardize: bool = Field(
+        False, description="Give every column zero mean and unit variance over all nodes, without labels."
+    )
+    class_weight: Literal["balanced"] | None = Field(
+        None, description="balanced: nodes of rare classes count more; null: every node counts the same."
+    )
+    max_iter: int = Field(2000, ge=1, description="Most iterations of L-BFGS; more than it needs is an error.")
+
+
+class LabelPropagationOptions(BackboneOptions):
+    """Training labels spread over the edges; the features are not used."""
+
+    alpha: float = Field(0.9, gt=0, lt=1, description="Share of a node's score that comes from its neighbours.")
+    iterations: int = Field(50, ge=1, description="Iterations.")
+    normalization: Literal["symmetric", "row"] = Field(
+        "symmetric", description="symmetric: D^-1/2 A D^-1/2; row: D^-1 A, the mean over neighbours."
+    )
+
+
+class CorrectAndSmoothOptions(MLPOptions):
+    """A multilayer perceptron, then two steps of label propagation on what it says."""
+
+    correction_alpha: float = Field(
+        0.8, gt=0, lt=1, description="Share of a node's error that comes from its neighbours; autoscale."
+    )
+    correction_iterations: int = Field(50, ge=1, description="Iterations that spread the training nodes' errors.")
+    autoscale: bool = Field(
+        True, description="Scale spread errors to the size of training errors; false: fixed diffusion, times `scale`."
+    )
+    scale: float = Field(1.0, gt=0, description="Factor of the spread errors; without autoscale.")
+    smoothing_alpha: float = Field(
+        0.8, gt=0, lt=1, description="Share of a node's score that comes from its neighbours."
+    )
+    smoothing_iterations: int = Field(50, ge=1, description="Iterations that spread the corrected scores.")
+
+
+class NoneOptions(BackboneOptions):
+    """There is nothing to set."""

@@ -1,7 +1,12 @@
 """What the registry knows of a backbone before anything heavy is imported."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stage_bench.training.options import TuningChoice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +23,10 @@ class BackboneSpec:
     options: object  # "stage_bench.backbones.options:GCNOptions"; a pydantic model of its hyperparameters
     version: int = 1
     paper: str = ""
-    family: str = "message passing"  # or "diffusion", "graph-free"
+    family: str = "message passing"  # or "diffusion", "graph-free", "direct": solved at once, no epochs (base.Direct)
     needs_edges: bool = True  # a graph without any is refused
+    reads: str = "features"  # or "predictions": its source's own class scores, or "nothing" but edges and labels
+    space: dict[str, Any] | None = None  # what tuning searches where no recipe says so (training/options.py)
     needs: str = ""  # what to get before it can be used; empty: ready
 
 
@@ -27,8 +34,8 @@ class BackboneSpec:
 class BackboneChoice:
     """A backbone as a suite wants it, every option settled.
 
-    `label` is what the leaderboard shows; `trials`, `sampler`, `tuning_seeds` and `space` are those of its study, if
-    there is to be one (trials 0: none).
+    `label` is what the leaderboard shows; `tuning` says how its hyperparameters are searched for, None: not at all.
+    `training` is empty for one that is not trained (family "direct").
     """
 
     name: str
@@ -36,7 +43,4 @@ class BackboneChoice:
     version: int
     options: dict[str, Any]
     training: dict[str, Any]
-    trials: int = 0
-    sampler: str = ""
-    tuning_seeds: tuple[int, ...] = ()
-    space: dict[str, Any] | None = None
+    tuning: TuningChoice | None = None

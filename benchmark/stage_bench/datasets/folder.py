@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stage_bench import located_yaml, registry
-from stage_bench.datasets import edges_file, label_files, nodes_file, predictions, split_files, templates
+from stage_bench.datasets import edges_file, label_files, matrices, nodes_file, predictions, split_files, templates
 from stage_bench.datasets.label_files import Classes
 from stage_bench.datasets.nodes_file import NodeTable
 from stage_bench.datasets.spec import DatasetSpec
@@ -146,7 +146,8 @@ def load(
         label_ids=classes.ids,
         blank_text=template.blank if template else "",
         predictions_path=answers,
-        matrix_paths={path.name: path for path in sorted(folder.glob("*.npy"))},
+        answers_path=folder / "answers" if (folder / "answers").is_dir() else None,
+        matrix_paths=matrices.find(folder),
     )
 
 
@@ -313,7 +314,8 @@ def _optional(folder: Path, stem: str, ending: str) -> Path | None:
 def _is_near(path: Path, stem: str) -> bool:
     """Whether a file's name may be meant for `stem.*`: `edge.csv`, `Edges.tsv`, `edge_list.txt`, `edges.csv.gz`."""
     first, _, ending = path.name.partition(".")
-    if not first or ending in ("npy", "md"):  # hidden; a feature matrix, which has any name; a description
+    # hidden; a feature matrix, which has any name; a description
+    if not first or f".{ending}" in (*matrices.ENDINGS, ".md"):
         return False
     letters = "".join(letter for letter in first.casefold() if letter.isalpha())
     letters = letters.removesuffix("list").removesuffix("index")

@@ -33,7 +33,8 @@ class TextGraph:
     facts: what the card says besides the counts (origin, licence, policy).
     blank_text: the text of a node that has nothing to say, which a template need not leave empty.
     predictions_path: a file of ranked class predictions (datasets/predictions.py), read when it is asked for.
-    matrix_paths: `.npy` files with a row a node, by file name; each is checked when it is asked for.
+    answers_path: a folder of a chat model's responses, `{i}.json` for node i (answers/upstream.py).
+    matrix_paths: `.npy`, `.f16` and `.f32` files with a row a node, by file name; each is checked when it is asked for.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TextGraph:
     label_ids: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     blank_text: str = ""
     predictions_path: Path | None = None
+    answers_path: Path | None = None
     matrix_paths: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,7 +95,7 @@ class TextGraph:
             StageBenchError: there is no such matrix, or it is not one of numbers with a row a node.
         """
         if name not in self.matrix_paths:
-            there = f"there are {', '.join(self.matrix_paths)}" if self.matrix_paths else "it has no .npy file"
+            there = f"there are {', '.join(self.matrix_paths)}" if self.matrix_paths else "it has none"
             raise StageBenchError(f"dataset '{self.name}' has no matrix '{name}'; {there}")
         return open_matrix(self.matrix_paths[name], self.num_nodes)
 

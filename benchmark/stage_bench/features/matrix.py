@@ -1,30 +1,48 @@
-"""Features that come with a dataset as a `.npy` file: `matrix` any by its name, `ogb-features` ogb_features.npy."""
+"""Features that come with a dataset as a file (datasets/matrices.py): `matrix` by its name, `ogb-features` OGB's.
+
+A file's name may hold `{seed}`: then each split seed has a file of its own, as TAPE's released embeddings have. They
+come from a language model that was trained on the labels of that split, TAPE's random 60/20/20, and know the test
+labels of every other.
+"""
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stage_bench import files
+from stage_bench.datasets.splits import DEFAULT_RULE
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.features.options import MatrixOptions, StoredOptions
+from stage_bench.features.spec import Built, Setting
 
 if TYPE_CHECKING:
+    from stage_bench.datasets.splits import Split
     from stage_bench.datasets.textgraph import TextGraph
 
 _OGB = "ogb_features.npy"
+_SEED = "{seed}"
 _ROWS = 100_000  # at a time
 
 
-def build(graph: TextGraph, options: MatrixOptions) -> np.ndarray:
+def run(setting: Setting, options: MatrixOptions) -> Built:
+    """`build` with the split's seed."""
+    begin = time.perf_counter()
+    matrix = build(setting.graph, options, setting.split_seed)
+    return Built(matrix, spent={"seconds": time.perf_counter() - begin})
+
+
+def build(graph: TextGraph, options: MatrixOptions, split_seed: int = 0) -> np.ndarray:
     """float32 [num_nodes, dimension]: the file's matrix, its columns standardised if asked for.
 
     Raises:
         StageBenchError: there is no such file, or it is no matrix with a row a node.
         JobError: it holds what is not finite.
     """
-    return _build(graph, _named(graph, options), options.standardize)
+    return _build(graph, _named(graph, options, split_seed), options.standardize)
 
 
 def build_ogb(graph: TextGraph, options: StoredOptions) -> np.ndarray:
@@ -32,9 +50,25 @@ def build_ogb(graph: TextGraph, options: StoredOptions) -> np.ndarray:
     return _build(graph, _OGB, options.standardize)
 
 
-def reads(graph: TextGraph, options: MatrixOptions) -> str:
-    """sha256 of the file."""
-    return _content(graph, _named(graph, options))
+def per_split(options: MatrixOptions) -> bool:
+    """Whether each split seed has a file of its own."""
+    return _SEED in options.file
+
+
+def reads(graph: TextGraph, options: MatrixOptions, split: Split | None = None) -> str:
+    """sha256 of the file.
+
+    Raises:
+        StageBenchError: it is absent or no matrix; or it is one of a split seed, and the split is not TAPE's.
+    """
+    if split is None or not per_split(options):
+        return _content(graph, _named(graph, options, 0))
+    if split.protocol != DEFAULT_RULE or split.seed is None:
+        raise StageBenchError(
+            f"'{options.file}' holds features that were learnt on a {DEFAULT_RULE} split; on '{split.protocol}' they "
+            f"would know test labels: take the split {DEFAULT_RULE}, or other features"
+        )
+    return _content(graph, _named(graph, options, split.seed))
 
 
 def reads_ogb(graph: TextGraph, options: StoredOptions) -> str:
@@ -42,11 +76,18 @@ def reads_ogb(graph: TextGraph, options: StoredOptions) -> str:
     return _content(graph, _OGB)
 
 
-def _named(graph: TextGraph, options: MatrixOptions) -> str:
+def _named(graph: TextGraph, options: MatrixOptions, split_seed: int) -> str:
     if not options.file:
         there = ", ".join(graph.matrix_paths) or "none in its folder"
-        raise StageBenchError(f"'matrix' needs `file`, one of the .npy files of dataset '{graph.name}' ({there})")
-    return options.file
+        raise StageBenchError(f"'matrix' needs `file`, one of the matrices of dataset '{graph.name}' ({there})")
+    name = options.file.replace(_SEED, str(split_seed))
+    if name not in graph.matrix_paths and per_split(options):
+        first, *others = map(re.escape, options.file.split(_SEED))
+        pattern = re.compile(first + "(0|[1-9][0-9]*)" + r"\1".join(others))
+        seeds = sorted(int(found[1]) for path in graph.matrix_paths if (found := pattern.fullmatch(path)))
+        there = f"these features exist for seeds {', '.join(map(str, seeds))}" if seeds else "nor of any other seed"
+        raise StageBenchError(f"dataset '{graph.name}' has no {name}: {there}")
+    return name
 
 
 def _content(graph: TextGraph, name: str) -> str:

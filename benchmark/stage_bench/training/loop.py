@@ -1,4 +1,4 @@
-"""Training of one model on one split."""
+"""Training of one model on one split, or the solution of a method that needs no epochs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import copy
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,7 +24,10 @@ from stage_bench.training.options import TrainingOptions
 from stage_bench.training.passes import Passes, Step, choose
 from stage_bench.training.task import Task, task
 
-__all__ = ["Fit", "Task", "fit", "task", "warm_up"]
+if TYPE_CHECKING:
+    from stage_bench.backbones.base import Direct
+
+__all__ = ["Fit", "Task", "fit", "solve", "task", "warm_up"]
 
 # epoch, epochs at most, validation accuracy so far; raise to stop.
 EpochCallback = Callable[[int, int, float], None]
@@ -34,7 +37,9 @@ EpochCallback = Callable[[int, int, float], None]
 class Fit:
     """The model at its best validation epoch, as what it says of every node.
 
-    logits: float32 [num_nodes, num_classes]. best_epoch counts from 1.
+    logits: float32 [num_nodes, num_classes]. best_epoch counts from 1; a method without epochs has best_epoch 0,
+    epochs 0 and no curve. val_accuracy, and val_loss, the mean cross-entropy in nats, are those of the logits on the
+    validation nodes.
     """
 
     logits: np.ndarray
@@ -43,6 +48,7 @@ class Fit:
     epochs: int
     curve: list[float]
     parameters: int
+    val_loss: float
 
 
 def fit(
@@ -55,21 +61,22 @@ def fit(
 ) -> Fit:
     """Train with early stopping on validation accuracy and keep the best epoch's state.
 
+    What the model refines (`Backbone.refine`) is refined once, at the end: the curve and the early stopping are those
+    of the model itself.
+
     With `distillation` a first model is trained, of the same seed, and the one that is kept also learns from what that
     says of every node (self-distillation); the time of both counts.
 
     The seed governs initialisation, dropout and every other random number of the model (the initialisation axis).
 
     Raises:
-        JobError: the loss is not finite; the message names the epoch.
+        JobError: the loss or the output is not finite; the message names the epoch.
     """
     teacher = None
     if options.distillation:
         first = fit(build, task, options.model_copy(update={"distillation": 0.0}), seed, clock, on_epoch)
         teacher = torch.from_numpy(first.logits).to(task.inputs.device)
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # ours draw from torch alone; a plug-in's model may not
-    random.seed(seed)
+    _seed(seed)
     with kernels.using(kernels.Choice(options.kernels == "fused", options.products == "bfloat16")):
         with clock.phase("train"):
             model = build().to(task.inputs.device)
@@ -103,8 +110,34 @@ def fit(
             logits = _predict(model, passes)
             if not bool(torch.isfinite(logits).all()):
                 raise JobError(f"the model's output at its best epoch {best_epoch} is not finite; try a lower lr")
-            array = logits.float().cpu().numpy()
-    return Fit(array, best, best_epoch, len(curve), curve, sum(weight.numel() for weight in model.parameters()))
+            refined = _refine(model, logits, task)
+            array = refined.float().cpu().numpy()
+    if refined is not logits:
+        best = _accuracy(refined[task.val], task.labels[task.val])
+    parameters = sum(weight.numel() for weight in model.parameters())
+    return Fit(array, best, best_epoch, len(curve), curve, parameters, _val_loss(refined, task))
+
+
+def solve(method: type[Direct[Any]], task: Task, options: Any, seed: int, clock: Clock) -> Fit:
+    """A method without epochs (`backbones.base.Direct`), which is shown no validation label.
+
+    Raises:
+        JobError: what it says is not one finite row of scores a node.
+    """
+    _seed(seed)
+    with clock.phase("train"):
+        solution = method.solve(_without_validation(task), options, seed)
+    with clock.phase("infer"):
+        logits = solution.logits.detach().float()
+        shape = (len(task.labels), task.num_classes)
+        if tuple(logits.shape) != shape or not bool(torch.isfinite(logits).all()):
+            raise JobError(
+                f"{method.__name__}: its scores of shape {list(logits.shape)} are not finite numbers of shape "
+                f"{list(shape)}"
+            )
+        array = logits.cpu().numpy()
+    accuracy = _accuracy(logits[task.val], task.labels[task.val])
+    return Fit(array, accuracy, 0, 0, [], solution.parameters, _val_loss(logits, task))
 
 
 @lru_cache(1)
@@ -134,6 +167,38 @@ def _predict(model: nn.Module, passes: Passes, nodes: Tensor | None = None) -> T
     """Logits in evaluation mode."""
     model.eval()
     return passes.predict(model, nodes)
+
+
+@torch.no_grad()
+def _refine(model: nn.Module, logits: Tensor, task: Task) -> Tensor:
+    """What the model makes of its logits [num_nodes, num_classes] at the end; the same tensor where that is nothing."""
+    refine: Callable[[Tensor, Task], Tensor] | None = getattr(model, "refine", None)  # a module may be no Backbone
+    if refine is None:
+        return logits
+    refined = refine(logits, _without_validation(task))
+    if not bool(torch.isfinite(refined).all()):
+        raise JobError("what the model makes of its output at the end (refine) is not finite")
+    return refined
+
+
+def _without_validation(task: Task) -> Task:
+    """The same task with training labels alone: hyperparameters and ensembles are selected on the others.
+
+    Whoever learnt from them would be selected for knowing them.
+    """
+    known = torch.full_like(task.labels, -1)
+    known[task.train] = task.labels[task.train]
+    return replace(task, labels=known)
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # ours draw from torch alone; a plug-in's model may not
+    random.seed(seed)
+
+
+def _val_loss(logits: Tensor, task: Task) -> float:
+    return float(F.cross_entropy(logits[task.val].float(), task.labels[task.val]))
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:
