@@ -14,6 +14,7 @@ from stage_bench.backbones.base import Backbone
 from stage_bench.backbones.options import BackboneOptions
 from stage_bench.datasets.splits import random_split
 from stage_bench.diffusion.recipe import IDENTITY, Recipe
+from stage_bench.execution.fitting import Fitter
 from stage_bench.execution.runner import Runner
 from stage_bench.runs.store import Store
 
@@ -153,7 +154,7 @@ def test_what_does_not_fit_in_memory_is_diffused_in_files_with_the_same_result(p
     assert not (place / "results" / "diffusion").exists()
     shutil.rmtree(place / "results" / "runs")
     # the tiny graph fits whatever the budget is: the least that a diffusion needs is hundreds of MB
-    monkeypatch.setattr(Runner, "_is_too_large", lambda self, graph, matrix, recipe: self.memory is not None)
+    monkeypatch.setattr(Fitter, "_is_too_large", lambda self, graph, matrix, recipe: self.memory is not None)
     assert not tiny.carry_out(place, {**suite, "memory": "100GB"})
     made = logits(place)
     assert set(made) == set(expected)
@@ -180,7 +181,7 @@ def test_a_prepare_of_ones_own_is_not_passed_over(own_registry, place, monkeypat
     backbone = scaled(1.0)
     backbone.recipe = classmethod(lambda cls, options: Recipe((IDENTITY,)))
     registry.register_backbone(name="scaled", summary="", options=ScaledOptions)(backbone)
-    monkeypatch.setattr(Runner, "_is_too_large", lambda self, graph, matrix, recipe: True)
+    monkeypatch.setattr(Fitter, "_is_too_large", lambda self, graph, matrix, recipe: True)
     suite = {"features": FEATURES, "training": TRAINING, "seeds": 1, "memory": "100GB"}
     assert not tiny.carry_out(place, {**suite, "backbones": ["scaled"]})
     assert backbone.calls == [1]

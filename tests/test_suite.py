@@ -7,9 +7,10 @@ import pytest
 
 from stage_bench import registry
 from stage_bench.errors import StageBenchError
+from stage_bench.suite import bundle
 from stage_bench.suite.choices import Choices, choose
 from stage_bench.suite.folders import published_names, recipe_names
-from stage_bench.suite.planning import TrainJob
+from stage_bench.suite.jobs import TrainJob
 from stage_bench.suite.reading import read
 
 SUITE = {
@@ -164,7 +165,7 @@ def test_the_suite_that_the_mistakes_are_made_in_is_right(tiny_folder, suite_fil
         # ensembles
         ("ensembles: [{name: e, members: [mlp, gnc]}]", "6:38: unknown ensemble member 'gnc'; did you mean 'gcn'?"),
         ("ensembles: [{name: e, members: [mlp, mlp]}]", "6:32: a member stands here twice"),
-        ("ensembles: [{name: e, members: [mlp]}]", "6:32: ensembles.members: list should have at least 2 items"),
+        ("ensembles: [{name: e, members: [mlp]}]", "6:32: an ensemble needs two members"),
         ("ensembles: [{name: mlp, members: [mlp, gcn]}]", "6:13: 'mlp' stands in ensembles twice"),
         ("ensembles: [{name: e, members: [mlp, gcn], combine: mean}]", "6:53: unknown combine 'mean'; did you mean"),
         # what needs something first
@@ -190,11 +191,11 @@ def test_the_suite_that_the_mistakes_are_made_in_is_right(tiny_folder, suite_fil
         ("backbones: [{name: revgat, reversible: true, batching: neighbor}]", "5:13: reversible: true needs batching"),
         # tuning
         ("tuning: {}", "6:9: key 'trials' is missing"),
-        ("tuning: {trails: 2}", "6:10: unknown key 'trails'; did you mean 'trials'? (valid: sampler, seeds, "),
+        ("tuning: {trails: 2}", "6:10: unknown key 'trails'; did you mean 'trials'? (valid: metric, pruner, sampler, "),
         ("tuning: {trials: 0}", "6:18: tuning.trials: input should be greater than or equal to 1 (here: 0)"),
         (
             "tuning: {trials: 2, sampler: tpee}",
-            "6:30: unknown sampler 'tpee'; did you mean 'tpe'? (valid: random, tpe)",
+            "6:30: unknown sampler 'tpee'; did you mean 'tpe'? (valid: gp, grid, random, tpe)",
         ),
         ("tuning: {trials: 2, seeds: [7, 7]}", "6:28: tuning.seeds: a seed stands here twice"),
         ("tuning: {trials: 2, space: {}}", "6:9: mlp: nothing is left to search"),
@@ -234,7 +235,7 @@ def test_one_line_for_each_mistake(mistake, tmp_path: Path):
     [
         ("datasets: [x]", lambda: registry.specs("datasets")),
         ("llms: [x]", lambda: registry.ready("llms")),
-        ("features: [x]", lambda: registry.ready("features")),
+        ("features: [x]", lambda: [*registry.ready("features"), *bundle.names()]),
         ("backbones: [x]", lambda: registry.ready("backbones")),
         ("recipe: x", recipe_names),
         ("compare: [x]", published_names),

@@ -78,6 +78,8 @@ def tuning(**changes: Any) -> Patch:
     return {**NO_ENSEMBLE, "tuning": {"trials": 3, "space": SPACE, **changes}}
 
 
+WEIGHTED = ensemble(combine="weighted", weights=[1, 2])
+
 # field: (what the suite has before, what it has after, the kinds of jobs whose ids change)
 FIELDS: dict[type[BaseModel], dict[str, tuple[Patch, Patch, set[str]]]] = {
     Suite: {
@@ -132,6 +134,8 @@ FIELDS: dict[type[BaseModel], dict[str, tuple[Patch, Patch, set[str]]]] = {
         "name": (ensemble(), ensemble(name="renamed"), NOTHING),
         "members": (ensemble(), ensemble(members=["mlp", "gcn"]), {"ensemble"}),
         "combine": (ensemble(), ensemble(combine="mean-logit"), {"ensemble"}),
+        "inputs": (ensemble(), ensemble(inputs="all"), {"ensemble"}),
+        "weights": (WEIGHTED, ensemble(combine="weighted", weights=[1, 3]), {"ensemble"}),
     },
     SeedAxes: {
         "split": (AXES, {"seeds": {"split": 3, "initialisation": 2}}, RUNS),
@@ -140,6 +144,10 @@ FIELDS: dict[type[BaseModel], dict[str, tuple[Patch, Patch, set[str]]]] = {
     TuningOptions: {
         "trials": (tuning(), tuning(trials=4), {"train"}),  # a study goes on where it stopped: it stays the same one
         "sampler": (tuning(), tuning(sampler="random"), {"tune", "train"}),
+        "pruner": (tuning(), tuning(pruner="median"), {"tune", "train"}),
+        "timeout": (tuning(), tuning(timeout=60), {"tune", "train"}),
+        "metric": (tuning(), tuning(metric="val_loss"), {"tune", "train"}),
+        "scope": (tuning(), tuning(scope="per-dataset"), {"tune", "train"}),
         "seeds": (tuning(), tuning(seeds=[5]), {"tune", "train"}),
         "space": (tuning(), tuning(space={"lr": [0.1, 0.2]}), {"tune", "train"}),
     },
@@ -195,7 +203,8 @@ def changed(before: Plan, after: Plan) -> set[str]:
 
 def other_value(annotation: Any, value: Any) -> Any:
     """A valid value of a hyperparameter that differs from the one given."""
-    choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+    parts = [annotation, *typing.get_args(annotation)]  # `Literal[...] | None` holds one as well
+    choices = next((typing.get_args(part) for part in parts if typing.get_origin(part) is Literal), ())
     if choices:
         return next(choice for choice in choices if choice != value)
     if isinstance(value, bool):
@@ -274,6 +283,8 @@ def test_label_options_count(plan_of):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_backbone_options_count_and_show(plan_of, backbone: str):
     alone = {**NO_ENSEMBLE, "seeds": 1, "recipe": "default"}  # the one that has every backbone
+    if registry.get("backbones", backbone).reads == "predictions":
+        alone["features"] = ["lora"]
     before = plan_of({**alone, "backbones": [backbone]})
     used = before.choices.backbones[0].options
     model = options_of(backbone)
@@ -337,7 +348,7 @@ def test_name_and_compare_are_the_reports(plan_of, tmp_path: Path):
                 split_fingerprint="same",
             )  # fmt: skip
             store.put(record, {})
-        board, paths = reporting.write(plan, reporting.rows(plan, store), tmp_path / "reports")
+        board, paths = reporting.write(plan, reporting.rows(plan, store), tmp_path / "reports", store.results)
         assert {path.relative_to(tmp_path / "reports").parts[0] for path in paths} == {plan.choices.suite.name}
         return Counter(source.partition(" ")[0] for source in board["source"][board["origin"] == "published"])
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stage_bench import printing
 from stage_bench.errors import StageBenchError
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", metavar="auto|cp
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Jobs on small graphs side by side; by default one a core.", metavar="N")
 ]
+Available = Annotated[
+    bool, typer.Option("--available", help="Leave out, with a word, what needs data or weights that are not here.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Plugins = Annotated[
     list[Path] | None,
@@ -53,6 +57,7 @@ def run(
     reports: Reports = Path("reports"),
     device: Device = "auto",
     workers: Workers = None,
+    available: Available = False,
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -61,23 +66,23 @@ def run(
 
     console, folders = _start(data, results, reports, device, plugin)
     running.check_folders(folders)
-    plan = running.make_plan(suite, folders, lambda line: _note(console, line))
+    plan = running.make_plan(suite, folders, lambda line: printing.note(console, line), available)
     for line in plan.left_out:
-        _say(console, line)
-    jobs = running.todo(plan, folders, lambda line: _say(console, line))
-    _say(console, f"{plan.choices.suite.name}: {len(plan.jobs)} jobs, {len(jobs)} to do")
+        printing.say(console, line)
+    jobs = running.todo(plan, folders, lambda line: printing.say(console, line))
+    printing.say(console, f"{plan.choices.suite.name}: {len(plan.jobs)} jobs, {len(jobs)} to do")
     failed: list[str] = []
     interrupted = False
     try:
         failed = running.carry_out(plan, jobs, folders, device, console, workers)
     except KeyboardInterrupt:
         interrupted = True
-        _say(console, "interrupted; what is done is kept. The same command goes on from here.")
-    _report(plan, folders, console, as_json)
+        printing.say(console, "interrupted; what is done is kept. The same command goes on from here.")
+    printing.report(plan, folders, console, as_json)
     if failed:
-        _say(console, f"{len(failed)} job{'s' if len(failed) > 1 else ''} failed:")
+        printing.say(console, f"{len(failed)} job{'s' if len(failed) > 1 else ''} failed:")
         for line in failed[:20]:
-            _say(console, f"  {line}")
+            printing.say(console, f"  {line}")
     if interrupted:
         raise typer.Exit(130)
     raise typer.Exit(1 if failed else 0)
@@ -88,6 +93,7 @@ def plan(
     suite: Suite,
     results: Results = Path("results"),
     data: Data = None,
+    available: Available = False,
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -95,14 +101,14 @@ def plan(
     from stage_bench.execution import running
 
     console, folders = _start(data, results, Path("reports"), "auto", plugin)
-    made = running.make_plan(suite, folders)
-    jobs = running.todo(made, folders, lambda line: _say(console, line))
+    made = running.make_plan(suite, folders, available=available)
+    jobs = running.todo(made, folders, lambda line: printing.say(console, line))
     if as_json:
         print(running.plan_json(made, jobs))
         return
     for line in made.left_out:
-        _say(console, line)
-    _table(running.plan_table(made, jobs))
+        printing.say(console, line)
+    printing.table(running.plan_table(made, jobs))
     print(f"{len(made.jobs)} jobs, {len(jobs)} to do")
 
 
@@ -114,7 +120,7 @@ def validate(suite: Suite, data: Data = None, plugin: Plugins = None) -> None:
     console, folders = _start(data, Path("results"), Path("reports"), "auto", plugin)
     made = running.make_plan(suite, folders)
     for line in made.left_out:
-        _say(console, line)
+        printing.say(console, line)
     print(f"{suite} is valid: {len(made.jobs)} jobs")
 
 
@@ -124,18 +130,19 @@ def prepare(
     results: Results = Path("results"),
     data: Data = None,
     device: Device = "auto",
+    available: Available = False,
     plugin: Plugins = None,
 ) -> None:
     """Fetch a suite's datasets and embed their texts; after that `run` needs no network."""
     from stage_bench.execution import preparing, running
 
     console, folders = _start(data, results, Path("reports"), device, plugin)
-    preparing.obtain_datasets(running.read_suite(suite), folders.data, console)
-    made = running.make_plan(suite, folders)
+    preparing.obtain_datasets(running.read_suite(suite), folders.data, console, available)
+    made = running.make_plan(suite, folders, available=available)
     for line in made.left_out:
-        _say(console, line)
+        printing.say(console, line)
     failed = running.carry_out(made, running.features_to_prepare(made, folders), folders, device, console)
-    _say(console, "prepared" if not failed else f"{len(failed)} failed")
+    printing.say(console, "prepared" if not failed else f"{len(failed)} failed")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -145,6 +152,7 @@ def report(
     results: Results = Path("results"),
     data: Data = None,
     reports: Reports = Path("reports"),
+    available: Available = False,
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -153,10 +161,10 @@ def report(
 
     console, folders = _start(data, results, reports, "auto", plugin)
     running.check_folders(folders)
-    made = running.make_plan(suite, folders)
+    made = running.make_plan(suite, folders, available=available)
     if not results.is_dir():
         raise StageBenchError(f"--results {results}: there is no such folder")
-    counts = _report(made, folders, console, as_json)
+    counts = printing.report(made, folders, console, as_json)
     raise typer.Exit(1 if counts["failed"] else 0)
 
 
@@ -174,7 +182,7 @@ def compare(
     if as_json:
         print(changes.to_json(orient="records", indent=1))
     else:
-        _table([{str(key): value for key, value in row.items()} for row in changes.to_dict("records")])
+        printing.table([{str(key): value for key, value in row.items()} for row in changes.to_dict("records")])
 
 
 @app.command("ls")
@@ -193,7 +201,7 @@ def list_(
     kind = KINDS.get(kind, kind) if kind else None
     if kind is not None and kind not in kinds:
         raise StageBenchError(registry.unknown("kind", kind, kinds))
-    found = {name: _entries(name) for name in ([kind] if kind else kinds)}
+    found = {name: printing.entries(name) for name in ([kind] if kind else kinds)}
     if as_json:
         print(json.dumps(found, indent=1))
         return
@@ -339,70 +347,3 @@ def _kind(kind: str) -> str:
     if plural not in KINDS.values():
         raise StageBenchError(registry.unknown("kind", kind, KINDS))
     return plural
-
-
-def _entries(kind: str) -> list[dict[str, str]]:
-    from stage_bench import registry
-
-    if kind != "suites":
-        return [
-            {
-                "name": name,
-                "summary": getattr(spec, "summary", "") or getattr(spec, "hub_id", ""),
-                "needs": getattr(spec, "needs", ""),
-            }
-            for name, spec in sorted(registry.specs(kind).items())
-        ]
-    from stage_bench import located_yaml
-    from stage_bench.suite.folders import folder
-
-    rows = []
-    for path in sorted(folder("suites").glob("*.yaml")):
-        value = located_yaml.load(path).value
-        rows.append({"name": path.name, "summary": str(value.get("description", "")), "needs": ""})
-    return rows
-
-
-def _report(plan: Any, folders: Folders, console: Console, as_json: bool) -> dict[str, int]:
-    """Write the report; the board goes to standard output, the paths beside it."""
-    from stage_bench.execution import reporting
-    from stage_bench.runs.store import Store
-
-    rows = reporting.rows(plan, Store(folders.results, lambda line: _say(console, line)))
-    counts = reporting.counts(rows)
-    if not counts["done"] and not counts["failed"]:
-        _say(console, "no run is there yet, so there is no leaderboard")
-        if as_json:
-            print(json.dumps({"counts": counts, "files": [], "leaderboard": []}, indent=1))
-        return counts
-    board, paths = reporting.write(plan, rows, folders.reports)
-    if as_json:
-        rows = json.loads(board.to_json(orient="records"))
-        print(json.dumps({"counts": counts, "files": [str(path) for path in paths], "leaderboard": rows}, indent=1))
-        return counts
-    from rich.console import Console
-
-    from stage_bench.leaderboard import tables
-
-    Console().print(tables.terminal(board))
-    for path in paths:
-        print(path)
-    if counts["missing"]:
-        _say(console, f"{counts['missing']} of {len(plan.runs)} runs are not there yet")
-    return counts
-
-
-def _note(console: Console, line: str) -> None:
-    """Something to look at while it lasts; nothing for a log."""
-    if console.is_terminal:
-        console.print(f"{line} ...", style="dim", highlight=False, markup=False)
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def _table(rows: list[dict[str, Any]]) -> None:
-    from tabulate import tabulate
-
-    print(tabulate(rows, headers="keys", disable_numparse=True))

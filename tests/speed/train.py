@@ -118,7 +118,7 @@ def dataset(path: Path, place: Path, features: Path | None = None) -> tuple[Path
     from stage_bench.execution import running
     from stage_bench.features import source
     from stage_bench.llms.cache import EmbeddingCache
-    from stage_bench.suite.planning import EmbedJob, TrainJob
+    from stage_bench.suite.jobs import EmbedJob, TrainJob
 
     data = Path(os.environ.get("STAGE_BENCH_DATA", HERE.parents[2] / "shared/data"))
     plan = running.make_plan(path, running.Folders(data, place, place / "reports"))

@@ -9,6 +9,8 @@ from typing import Any
 from stage_bench import registry
 from stage_bench.datasets.textgraph import TextGraph
 from stage_bench.errors import StageBenchError
+from stage_bench.suite import bundle as bundles
+from stage_bench.suite.labels import label
 
 _WIDTH = 100  # characters of a value on a line
 
@@ -19,6 +21,8 @@ def describe(kind: str, name: str, data: Path) -> dict[str, Any]:
         from stage_bench.datasets.card import card
 
         return card(dataset(name, data))
+    if kind == "features" and name not in registry.specs("features") and name in bundles.names():
+        return _bundle(name)
     spec = registry.get(kind, name)
     facts = {key: value for key, value in dataclasses.asdict(spec).items() if value not in ("", None, ("", ""))}
     if kind == "backbones" and not spec.needs:
@@ -30,11 +34,22 @@ def describe(kind: str, name: str, data: Path) -> dict[str, Any]:
         facts["options"] = option_names(name)
         facts["recipe default"] = values
         facts["of the model"] = _options(registry.resolve(spec.options), values)
-        facts["of the training"] = _options(TrainingOptions, values)
-        facts["space default"] = recipe.spaces.get(name, {})
+        if spec.family != "direct":
+            facts["of the training"] = _options(TrainingOptions, values)
+        facts["space default"] = recipe.spaces.get(name) or spec.space or {}
     if kind == "features" and spec.options:
-        facts["options"] = registry.resolve(spec.options)().model_dump()
+        model = registry.resolve(spec.options)
+        facts["options"] = _options(model, model().model_dump())
     return facts
+
+
+def _bundle(name: str) -> dict[str, Any]:
+    bundle, document = bundles.load(name)
+    facts = {"name": name, "summary": bundles.summary(name), "source": str(document.value.get("source", ""))}
+    sets = [f"{label(member.name, member.model_extra or {})} as {member.set}" for member in bundle.features]
+    weights = [f"{member.weight:g}" for member in bundle.features] if bundle.combine == "weighted" else []
+    combine = bundle.combine or "nothing: each set stands for itself"
+    return {**facts, "sets": sets, "combine": f"{combine} {':'.join(weights)}".strip()}
 
 
 def _options(model: Any, recipe: dict[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ from stage_bench.execution.progress import Progress
 from stage_bench.execution.runner import Result, Runner
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs.store import Store
-from stage_bench.suite.planning import EmbedJob, EnsembleJob, Job, TrainJob, TuneJob
+from stage_bench.suite.jobs import EmbedJob, EnsembleJob, Job, TrainJob, TuneJob
 
 _STEP_EVERY = 0.2  # seconds between a worker's reports about one job
 
@@ -110,6 +110,7 @@ class LocalExecutor:
 
     def _is_small(self, job: Job) -> bool:
         """Whether a job is to run in a worker process."""
+        # A study of several datasets bears the name of the largest.
         small = isinstance(job, (TrainJob, TuneJob)) and self.setting.graphs[job.dataset].num_nodes < SMALL
         return small and self.setting.workers > 1 and self.devices.training == "cpu"
 
@@ -192,8 +193,8 @@ def _needs(job: Job) -> set[str]:
     if isinstance(job, EnsembleJob):
         return set(job.members)
     if isinstance(job, TrainJob):
-        return {job.embedding_id, job.study_id} - {""}
-    return {job.embedding_id} if isinstance(job, TuneJob) else set()
+        return {job.cell.embedding_id, job.study_id} - {""}
+    return {cell.embedding_id for cell in job.cells} - {""} if isinstance(job, TuneJob) else set()
 
 
 def _plugins() -> tuple[list[Path], int]:

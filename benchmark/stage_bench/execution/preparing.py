@@ -17,11 +17,12 @@ from stage_bench.suite.choices import Choices
 _LINE_EVERY = 10.0  # seconds between lines, where there is no bar
 
 
-def obtain_datasets(choices: Choices, data: Path, console: Console) -> None:
+def obtain_datasets(choices: Choices, data: Path, console: Console, available: bool = False) -> None:
     """Fetch and convert what is missing and can be had.
 
     Raises:
         StageBenchError: a dataset that the suite does not call optional cannot be had; with its place in the suite.
+            With `available` every one is optional.
     """
     for position, entry in enumerate(choices.datasets):
         spec = registry.specs("datasets").get(entry.name)
@@ -31,7 +32,7 @@ def obtain_datasets(choices: Choices, data: Path, console: Console) -> None:
             try:
                 lines = obtaining.obtain(spec, data, shown.step)
             except StageBenchError as error:
-                if not entry.optional:
+                if not entry.optional and not available:
                     raise choices.document.error(["datasets", position], str(error)) from None
                 lines = [f"{entry.name} cannot be had and is optional: {error}"]
         for line in lines:

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from stage_bench.suite.planning import EmbedJob, Job, TuneJob
+from stage_bench.llms.spec import LLMChoice
+from stage_bench.suite.jobs import EmbedJob, Job, TuneJob
 
 # First guesses in seconds a run on 3,000 nodes, until runs of the same kind were seen.
 _GUESS = {"mlp": 1.0, "simplegcn": 1.0, "gcn": 3.0, "sage": 3.0, "sign": 4.0, "gat": 6.0, "revgat": 15.0}
@@ -48,10 +49,11 @@ def _kind(job: Job) -> str:
 
 def _guess(job: Job) -> float:
     if isinstance(job, EmbedJob):
-        return job.nodes / 25
+        # A language model sees each text several times while it is tuned, and goes backward as well.
+        return job.nodes / (3 if not isinstance(job.choice, LLMChoice) and job.choice.llm is not None else 25)
     name = job.backbone.partition("(")[0]
     if isinstance(job, TuneJob):
-        return _GUESS.get(name, 3.0) * job.choice.trials * len(job.seeds)
+        return _GUESS.get(name, 3.0) * job.tuning.trials * len(job.cells)
     return 0.1 if job.kind == "ensemble" else _GUESS.get(name, 3.0)
 
 

@@ -12,7 +12,9 @@ from stage_bench.runs.clock import PHASES
 from stage_bench.runs.record import RunRecord
 from stage_bench.runs.store import Store
 from stage_bench.suite.folders import folder
-from stage_bench.suite.planning import EnsembleJob, Plan, RunJob
+from stage_bench.suite.jobs import EnsembleJob, RunJob, TuneJob
+from stage_bench.suite.planning import Plan
+from stage_bench.training import tuning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +30,16 @@ def rows(plan: Plan, store: Store) -> list[dict[str, Any]]:
         record = store.get(job.id)
         row = _row(job, record) if record is not None else _missing(job)
         if isinstance(job, EnsembleJob):
-            row["note"] = f"{job.combine} of {', '.join(labels[member] for member in job.members)}"
+            row["note"] = _combined(job, labels)
         found.append(row)
     return found
+
+
+def _combined(job: EnsembleJob, labels: dict[str, str]) -> str:
+    """How many members, and which: a backbone on several inputs is named once."""
+    names = list(dict.fromkeys(labels[member] for member in job.members))
+    times = f", each on {len(job.members) // len(names)} inputs" if len(job.members) > len(names) else ""
+    return f"{job.combine} of {', '.join(names)}{times}"
 
 
 def _missing(job: RunJob) -> dict[str, Any]:
@@ -56,6 +65,9 @@ def _row(job: RunJob, record: RunRecord) -> dict[str, Any]:
         **{key: metrics.get(key) for key in ("test_accuracy", "val_accuracy", "train_accuracy")},
         **{key: metrics.get(key) for key in ("best_epoch", "epochs", "parameters")},
         **{f"{phase}_seconds": record.seconds.get(phase) for phase in PHASES},
+        "answers_id": record.answers_id,
+        "answer_tokens": record.answers.get("tokens"),
+        "answer_dollars": record.answers.get("dollars"),
         "embedding_id": record.embedding_id,
         "diffusion_id": record.diffusion_id,
         "study_id": record.study_id,
@@ -70,7 +82,18 @@ def _row(job: RunJob, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def write(plan: Plan, rows: Sequence[dict[str, Any]], reports: Path) -> tuple[pd.DataFrame, list[Path]]:
+def studies(plan: Plan, results: Path) -> list[dict[str, Any]]:
+    """What is known of each finished study of the plan, under the names that the leaderboard has for it."""
+    found = []
+    for job in plan.jobs:
+        summary = tuning.summary(results / "studies", job.id, job.tuning) if isinstance(job, TuneJob) else None
+        if summary is not None:
+            names = ("dataset", "split", "features", "llm", "instruction", "backbone")
+            found.append({**summary, **{name: getattr(job, name) for name in names}})
+    return found
+
+
+def write(plan: Plan, rows: Sequence[dict[str, Any]], reports: Path, results: Path) -> tuple[pd.DataFrame, list[Path]]:
     """Write `<reports>/<suite>/` from what `rows` gave; the board, and the paths of what was written."""
     import pandas as pd
 
@@ -91,6 +114,7 @@ def write(plan: Plan, rows: Sequence[dict[str, Any]], reports: Path) -> tuple[pd
         configuration=_configuration(plan),
         left_out=[*plan.left_out, *_comparable(plan, compared)],
         published_times=published.times(numbers) if suite.compare else None,
+        studies=studies(plan, results),
         models=[_model(choice.spec) for choice in {choice.spec.name: choice for choice in plan.choices.llms}.values()],
     )
     return boards.read(reports / suite.name / "leaderboard.csv"), paths
@@ -129,7 +153,7 @@ def _comparable(plan: Plan, numbers: pd.DataFrame | None) -> list[str]:
 def _configuration(plan: Plan) -> list[str]:
     """What holds for every row: data, hyperparameters, seeds."""
     suite = plan.choices.suite
-    lines = []
+    lines: list[str] = []
     for name, graph in plan.graphs.items():
         protocol = next(job.split for job in plan.runs if job.dataset == name)
         sizes = graph.split(protocol, plan.choices.seeds[0][0]).sizes
@@ -143,6 +167,8 @@ def _configuration(plan: Plan) -> list[str]:
     )
     if suite.tuning is not None:
         lines.append(f"every backbone is tuned: {suite.tuning.trials} trials a study on validation accuracy")
+    for bundle in plan.choices.bundles:
+        lines.append(f"{bundle.label}: {bundle.combine} of one model on each of {', '.join(bundle.members)}")
     pairs = [str(split) if split == init else f"{split}/{init}" for split, init in plan.choices.seeds]
     lines.append(f"seeds (split/initialisation where they differ): {', '.join(pairs)}")
     return lines

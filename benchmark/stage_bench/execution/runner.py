@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stage_bench import fingerprint, registry
 from stage_bench.datasets.textgraph import TextGraph
-from stage_bench.diffusion import budget
-from stage_bench.diffusion.recipe import Recipe
 from stage_bench.errors import JobError, StageBenchError
-from stage_bench.features import source
+from stage_bench.execution import costs
+from stage_bench.execution.fitting import Fitter
 from stage_bench.features.spec import FeatureChoice
 from stage_bench.kernels import allocator
 from stage_bench.llms.cache import EmbeddingCache
@@ -25,41 +22,11 @@ from stage_bench.runs import provenance, scoring
 from stage_bench.runs.clock import Clock, PeakMemory
 from stage_bench.runs.record import RunRecord
 from stage_bench.runs.store import Store
-from stage_bench.suite.planning import EmbedJob, EnsembleJob, Job, RunJob, TrainJob, TuneJob
+from stage_bench.suite.jobs import EmbedJob, EnsembleJob, Job, RunJob, TrainJob, TuneJob
 from stage_bench.training import ensembles, tuning
 
 if TYPE_CHECKING:
-    import torch
-    from dgl import DGLGraph
-
     from stage_bench.execution.devices import Devices
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What `Backbone.prepare` made of a dataset's features, on the training device, and the seconds it took.
-
-    unchanged: the features are as they were.
-    """
-
-    graph: DGLGraph
-    inputs: torch.Tensor
-    seconds: float
-    unchanged: bool
-
-
-@dataclass
-class _Kept:
-    """The last of what several jobs share; jobs come in an order in which that is enough."""
-
-    key: str = ""
-    value: Any = None
-
-    def get(self, key: str, make: Callable[[], Any]) -> Any:
-        if self.key != key:
-            self.key, self.value = "", None  # let go before the next one is made
-            self.value, self.key = make(), key
-        return self.value
 
 
 @dataclass(frozen=True)
@@ -91,9 +58,18 @@ class Runner:
     on_step: Callable[[int, int, str], None]
     memory: int | None = None
     side_by_side: int = 1
-    _features: _Kept = field(default_factory=_Kept)
-    _prepared: _Kept = field(default_factory=_Kept)
+    fitter: Fitter = field(init=False)
     _hardware: str = ""
+
+    def __post_init__(self) -> None:
+        self.fitter = Fitter(
+            self.graphs,
+            self.embeds,
+            self.cache,
+            self.devices,
+            lambda done, total, what: self.on_step(done, total, what),
+            self.memory,
+        )
 
     def do(self, job: Job) -> Result:
         allocator.give_back()  # so that the peak is this job's own
@@ -101,6 +77,7 @@ class Runner:
         memory.start()
         if not isinstance(job, EnsembleJob):
             self._hardware = self.devices.use_threads(self.graphs[job.dataset].num_nodes)
+        self.fitter.keep(len(job.cells) if isinstance(job, TuneJob) else 1)
         if self.side_by_side > 1:
             self._hardware += f", {self.side_by_side} jobs side by side"
         try:
@@ -127,11 +104,10 @@ class Runner:
 
     def _do(self, job: Job, memory: PeakMemory) -> str:
         if isinstance(job, EmbedJob):
-            _, manifest = self._load_features(job)
+            _, manifest = self.fitter.load_features(job)
             return _embedded(job, manifest)
         if isinstance(job, TuneJob):
-            found = self._tune(job)
-            return f"{found.trials} trials, best val {found.val_accuracy:.4f}"
+            return _tuned(self._tune(job))
         if isinstance(job, TrainJob):
             record = self._train(job, memory)
         else:
@@ -139,108 +115,28 @@ class Runner:
             record = self._combine(job, memory)
         return f"val {record.metrics['val_accuracy']:.4f} test {record.metrics['test_accuracy']:.4f}"
 
-    def _load_features(self, job: EmbedJob) -> tuple[np.ndarray, dict[str, Any]]:
-        def make() -> tuple[np.ndarray, dict[str, Any]]:
-            graph = self.graphs[job.dataset]
-            return source.load(
-                graph,
-                job.choice,
-                self.cache,
-                self.devices.embedding,
-                lambda done, total: self.on_step(done, total, "texts"),
-            )
-
-        loaded: tuple[np.ndarray, dict[str, Any]] = self._features.get(job.id, make)
-        return loaded
-
-    def _prepare(self, job: TuneJob | TrainJob, options: Any, backbone: Any) -> Prepared:
-        """Fixed work for a backbone on a dataset's features, kept for the next seeds and trials."""
-        import torch
-
-        from stage_bench.diffusion import out_of_core
-
-        matrix, _ = self._load_features(self.embeds[job.embedding_id])
-        key = diffusion_id(job, options.model_dump(), backbone)
-
-        def make() -> Prepared:
-            graph = self.graphs[job.dataset].graph.to(self.devices.training)
-            recipe = _recipe(backbone, options)
-            if recipe is not None and self._is_too_large(graph, matrix, recipe):
-                folder = self.store.results / "diffusion" / key
-                rows = out_of_core.diffuse_to(folder, graph, matrix, recipe, self.memory or 0, self.on_step)
-                inputs = torch.from_numpy(rows)
-                seconds = out_of_core.seconds_of(folder)
-                return Prepared(backbone.prepare_graph(graph, options), inputs, seconds, unchanged=False)
-            clock = Clock(self.devices.synchronize)
-            features = torch.from_numpy(matrix).to(self.devices.training)
-            with clock.phase("diffuse"):
-                graph, inputs = backbone.prepare(graph, features, options)
-            return Prepared(graph, inputs, clock.seconds["diffuse"], inputs is features)
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that a mapped file may not be written to
-            prepared: Prepared = self._prepared.get(key, make)
-        return prepared
-
-    def _is_too_large(self, graph: DGLGraph, matrix: np.ndarray, recipe: Recipe) -> bool:
-        """Whether a diffusion in memory would go beyond what this process may hold."""
-        if self.memory is None or self.devices.training != "cpu":
-            return False
-        needed = budget.needed_bytes(graph.num_nodes(), graph.num_edges(), matrix.shape[1], recipe)
-        return budget.BEFORE_BYTES + needed > self.memory
-
-    def _fit(
-        self, job: TuneJob | TrainJob, values: dict[str, Any], seeds: tuple[int | None, int], clock: Clock, loud: bool
-    ) -> tuple[Any, Prepared, str]:
-        from stage_bench.kernels import compiling
-        from stage_bench.training import label_inputs, loop
-        from stage_bench.training.options import TrainingOptions
-
-        spec = registry.get("backbones", job.choice.name)
-        backbone, model = registry.resolve(spec.module), registry.resolve(spec.options)
-        options = model(**{key: value for key, value in values.items() if key in model.model_fields})
-        training = TrainingOptions(**{key: value for key, value in values.items() if key not in model.model_fields})
-        prepared = self._prepare(job, options, backbone)
-        if compiling.is_first_time():
-            self.on_step(0, 1, "compiling kernels, once on this machine")
-        loop.warm_up()
-        if self.devices.training == "cpu":
-            allocator.keep_memory(not getattr(options, "reversible", False))
-        graph = self.graphs[job.dataset]
-        split = graph.split(job.split, seeds[0] or 0)
-        task = loop.task(prepared.graph, prepared.inputs, graph.labels, split.train, split.val, graph.num_classes)
-        in_dim = prepared.inputs.shape[1]
-        if training.label_inputs:
-            label_inputs.check(prepared.unchanged, job.backbone)
-            in_dim += graph.num_classes
-        fitted = loop.fit(
-            lambda: backbone(in_dim, graph.num_classes, options),
-            task,
-            training,
-            seeds[1],
-            clock,
-            (lambda epoch, most, best: self.on_step(epoch, most, f"epochs, val {best:.4f}")) if loud else None,
-        )
-        diffuses = spec.family == "diffusion" or _recipe(backbone, options) is not None
-        shared = diffusion_id(job, options.model_dump(), backbone) if diffuses else ""
-        return fitted, prepared, shared
-
     def _tune(self, job: TuneJob) -> tuning.Result:
         values = {**job.choice.options, **job.choice.training}
 
-        def objective(tried: dict[str, Any]) -> float:
-            fits = [self._fit(job, {**values, **tried}, pair, Clock(), loud=False)[0] for pair in job.seeds]
-            return float(np.mean([fit.val_accuracy for fit in fits]))
+        def objective(tried: dict[str, Any], report: Callable[[int, float], None]) -> tuning.Scores:
+            fits: list[Any] = []
+
+            def on_epoch(epoch: int, most: int, best: float) -> None:
+                report(len(fits) * most + epoch, best)
+
+            for cell in job.cells:
+                fits.append(self.fitter.fit(cell, job.choice, {**values, **tried}, Clock(), on_epoch)[0])
+            return tuning.Scores(
+                float(np.mean([fit.val_accuracy for fit in fits])), float(np.mean([fit.val_loss for fit in fits]))
+            )
 
         return tuning.search(
             self.store.results / "studies",
             job.id,
-            job.choice.trials,
-            job.choice.sampler,
-            job.choice.space or {},
+            job.tuning,
             values,
             objective,
-            lambda done, best: self.on_step(done, job.choice.trials, f"trials, best val {best:.4f}"),
+            lambda done, best: self.on_step(done, job.tuning.trials, f"trials, best val {best:.4f}"),
         )
 
     def _train(self, job: TrainJob, memory: PeakMemory) -> RunRecord:
@@ -249,18 +145,29 @@ class Runner:
         seconds: dict[str, float] = {}
         note = ""
         if job.study_id:
-            found = tuning.read(self.store.results / "studies", job.study_id, job.choice.trials)
+            assert job.choice.tuning is not None
+            found = tuning.read(self.store.results / "studies", job.study_id, job.choice.tuning)
             if found is None:
                 raise JobError("its study is not there")
             values |= found.values
             seconds["tune"] = found.seconds
             note = "tuned: " + ", ".join(f"{key}={_shown(value)}" for key, value in found.values.items())
-        fitted, prepared, shared = self._fit(job, values, (job.split_seed, job.init_seed), clock, loud=True)
+        fitted, prepared, shared = self.fitter.fit(
+            job.cell,
+            job.choice,
+            values,
+            clock,
+            lambda epoch, most, best: self.on_step(epoch, most, f"epochs, val {best:.4f}"),
+        )
         graph = self.graphs[job.dataset]
         split = graph.split(job.split, job.split_seed or 0)
         predictions = ensembles.stored(fitted.logits, split.fingerprint, graph.labels)
-        manifest = self.cache.manifest(job.embedding_id) or {}
-        seconds |= {**clock.seconds, "load": self.load_seconds[job.dataset], "embed": manifest["seconds"]}
+        seconds |= {**clock.seconds, "load": self.load_seconds[job.dataset]}
+        answers: dict[str, Any] = {}
+        if job.cell.embedding_id:
+            manifest = self.cache.manifest(job.cell.embedding_id) or {}
+            seconds |= costs.feature_seconds(manifest)
+            answers = costs.answers(manifest)
         if shared:
             seconds["diffuse"] = prepared.seconds
         record = self._record(
@@ -274,9 +181,10 @@ class Runner:
             },
             seconds={phase: round(value, 4) for phase, value in seconds.items()},
             curve=fitted.curve,
-            embedding_id=job.embedding_id,
+            embedding_id=job.cell.embedding_id,
             diffusion_id=shared,
             study_id=job.study_id,
+            **answers,
             peak_memory_mb=memory.megabytes(),
             note=note,
         )
@@ -294,10 +202,17 @@ class Runner:
         if len({member.split_fingerprint for member in members}) > 1:
             raise JobError("its members were trained on different splits")
         clock = Clock()
-        with clock.phase("infer"):
-            predictions = ensembles.combine([self.store.predictions(id_) for id_ in job.members], job.combine)
         graph = self.graphs[job.dataset]
         split = graph.split(job.split, job.split_seed or 0)
+        with clock.phase("infer"):
+            combined = ensembles.combine(
+                [self.store.predictions(id_) for id_ in job.members],
+                job.combine,
+                job.weights,
+                split.val,
+                graph.labels[split.val],
+            )
+        predictions = combined.predictions
         if str(predictions["split_fingerprint"]) != split.fingerprint:
             raise JobError("its members were trained on another split than this one")
         own = self._record(
@@ -308,11 +223,14 @@ class Runner:
                 **scoring.accuracies(predictions["probabilities"], graph.labels, split, predictions.get("nodes")),
                 "parameters": sum(member.metrics["parameters"] for member in members),
             },
-            seconds={"load": self.load_seconds[job.dataset], **_together(members, clock.seconds["infer"])},
+            seconds={"load": self.load_seconds[job.dataset], **costs.together(members, clock.seconds["infer"])},
             embedding_id="+".join(sorted({member.embedding_id for member in members})),
             diffusion_id="+".join(sorted({member.diffusion_id for member in members} - {""})),
             study_id="+".join(sorted({member.study_id for member in members} - {""})),
-            peak_memory_mb=_largest([memory.megabytes(), *(member.peak_memory_mb for member in members)]),
+            answers_id="+".join(sorted({member.answers_id for member in members} - {""})),
+            answers=costs.once_each(members),
+            weights={member.id: round(weight, 6) for member, weight in zip(members, combined.weights, strict=True)},
+            peak_memory_mb=costs.largest([memory.megabytes(), *(member.peak_memory_mb for member in members)]),
         )
         return self.store.put(own, predictions)
 
@@ -352,39 +270,15 @@ def _embedded(job: EmbedJob, manifest: dict[str, Any]) -> str:
         said.append(f"{manifest['tokens']:,} tokens")
     if "dollars" in manifest:
         said.append(f"{manifest['dollars']:.4f} US dollars")
+    if "finetune_seconds" in manifest:
+        said.append(f"fine-tuned in {manifest['finetune_seconds']:,.0f} s")
     return ", ".join(said)
 
 
-def diffusion_id(job: TuneJob | TrainJob, options: dict[str, Any], backbone: Any) -> str:
-    """Of the fixed work that `prepare` does: the features, the graph, and the options that it reads."""
-    read = {key: options[key] for key in backbone.prepare_options}
-    # Named as registered: two plug-ins may well call their classes the same.
-    return fingerprint.of_json([job.content["graph"], job.embedding_id, job.content["backbone"], read])
-
-
-def _recipe(backbone: Any, options: Any) -> Recipe | None:
-    """What a backbone wants diffused; None where it does so itself, in a `prepare` of its own, or not at all."""
-    from stage_bench.backbones.base import Backbone
-
-    own = backbone.prepare.__func__ is not Backbone.prepare.__func__  # type: ignore[attr-defined]
-    found: Recipe | None = None if own else backbone.recipe(options)
-    return found
-
-
-def _together(members: list[RunRecord], infer: float) -> dict[str, float]:
-    """An ensemble costs what its members cost; work that they share counts once."""
-    seconds = {"infer": infer + sum(member.seconds["infer"] for member in members)}
-    seconds["train"] = sum(member.seconds["train"] for member in members)
-    for phase, key in (("embed", "embedding_id"), ("diffuse", "diffusion_id"), ("tune", "study_id")):
-        shared = {getattr(member, key): member.seconds[phase] for member in members if phase in member.seconds}
-        if shared:
-            seconds[phase] = sum(shared.values())
-    return {phase: round(value, 4) for phase, value in seconds.items()}
-
-
-def _largest(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return max(known) if len(known) == len(values) else None
+def _tuned(found: tuning.Result) -> str:
+    said = [f"{found.trials} trials, best val {found.val_accuracy:.4f}"]
+    said += [f"{count} {what}" for count, what in ((found.pruned, "pruned"), (found.failed, "failed")) if count]
+    return ", ".join(said)
 
 
 def _shown(value: Any) -> str:

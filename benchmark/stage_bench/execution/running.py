@@ -16,12 +16,15 @@ from rich.console import Console
 from stage_bench import files
 from stage_bench.diffusion.budget import bytes_of
 from stage_bench.errors import StageBenchError
+from stage_bench.llms import weights
 from stage_bench.llms.cache import EmbeddingCache
+from stage_bench.llms.spec import LLMChoice
 from stage_bench.runs import provenance
 from stage_bench.runs.store import Store
 from stage_bench.suite import planning
 from stage_bench.suite.choices import Choices, choose
-from stage_bench.suite.planning import EmbedJob, Job, Plan, TrainJob
+from stage_bench.suite.jobs import EmbedJob, Job, TrainJob, TuneJob
+from stage_bench.suite.planning import Plan
 from stage_bench.suite.reading import read
 from stage_bench.training import tuning
 
@@ -40,9 +43,23 @@ def read_suite(suite: Path) -> Choices:
     return choose(*read(suite))
 
 
-def make_plan(suite: Path, folders: Folders, note: Callable[[str], None] = lambda line: None) -> Plan:
-    """Read, check and plan a suite. Writes nothing."""
-    return planning.make(read_suite(suite), folders.data, note)
+def make_plan(
+    suite: Path, folders: Folders, note: Callable[[str], None] = lambda line: None, available: bool = False
+) -> Plan:
+    """Read, check and plan a suite. Writes nothing.
+
+    available: leave out, with a word, what needs data or weights that are not here.
+    """
+    return planning.make(read_suite(suite), folders.data, note, _can_embed(folders) if available else None)
+
+
+def _can_embed(folders: Folders) -> Callable[[LLMChoice, str], str]:
+    cache = EmbeddingCache(folders.results / "embeddings")
+
+    def lack(choice: LLMChoice, id_: str) -> str:
+        return "" if cache.manifest(id_) is not None else weights.lack(choice)
+
+    return lack
 
 
 def todo(plan: Plan, folders: Folders, warn: Callable[[str], None]) -> list[Job]:
@@ -56,10 +73,12 @@ def missing(plan: Plan, store: Store, cache: EmbeddingCache) -> list[Job]:
     needed = set(runs)
     for job in plan.jobs:
         if isinstance(job, TrainJob) and job.id in runs:
-            if cache.manifest(job.embedding_id) is None:
-                needed.add(job.embedding_id)
-            if job.study_id and tuning.read(store.results / "studies", job.study_id, job.choice.trials) is None:
+            needed |= {job.cell.embedding_id} - {""} if cache.manifest(job.cell.embedding_id) is None else set()
+            if job.choice.tuning and tuning.read(store.results / "studies", job.study_id, job.choice.tuning) is None:
                 needed.add(job.study_id)
+    for job in plan.jobs:
+        if isinstance(job, TuneJob) and job.id in needed:
+            needed |= {cell.embedding_id for cell in job.cells if cache.manifest(cell.embedding_id) is None} - {""}
     return [job for job in plan.jobs if job.id in needed]
 
 
@@ -148,7 +167,7 @@ def plan_table(plan: Plan, missing_jobs: Sequence[Job]) -> list[dict[str, Any]]:
                 "job": job.kind,
                 "dataset": job.dataset,
                 "split": job.split,
-                "features": job.llm or job.features,
+                "features": job.inputs,
                 "instruction": job.instruction,
                 "backbone": job.backbone,
                 "count": 0,

@@ -33,7 +33,8 @@ def build(runs: pd.DataFrame, published: pd.DataFrame, source: str) -> pd.DataFr
 
     Accuracies are fractions, times seconds, memory MB. `n_runs` counts finished runs; `train_seconds` and
     `infer_seconds` are means per run; `embed_seconds`, `diffuse_seconds` and `tune_seconds` count what a row
-    needs once: each distinct embedding, diffusion or study once, however many runs used it; `total_seconds` =
+    needs once: each distinct embedding, diffusion or study once, however many runs used it; `embed_seconds` is all
+    that the features cost, a chat model's answers and the tuning of a language model included; `total_seconds` =
     embed + diffuse + tune + n_runs x (train + infer), where a missing part adds nothing, and is empty where
     `train_seconds` is. A row with failed or missing runs is `partial` and has no rank; one without a finished run is
     `failed`. `source` says in every reproduced row where it comes from. Of `published` only rows on a
@@ -45,7 +46,7 @@ def build(runs: pd.DataFrame, published: pd.DataFrame, source: str) -> pd.DataFr
     runs = check_runs(runs)
     rows = records(runs)
     _check_comparable(rows)
-    alone = {phase: _known_costs(rows, phase) for phase in _ONCE}
+    alone = known_costs(rows)
     groups: dict[tuple[str, ...], list[Row]] = {}
     for run in rows:
         groups.setdefault(tuple(run[column] for column in KEY), []).append(run)
@@ -95,7 +96,15 @@ def _cell(column: str, value: Any) -> str:
 
 
 # What a row needs once, with the column that says which one it was.
-_ONCE = {"embed_seconds": "embedding_id", "diffuse_seconds": "diffusion_id", "tune_seconds": "study_id"}
+_ONCE = {
+    "answer_seconds": "answers_id",
+    "finetune_seconds": "embedding_id",
+    "embed_seconds": "embedding_id",
+    "diffuse_seconds": "diffusion_id",
+    "tune_seconds": "study_id",
+}
+_FEATURES = ("answer_seconds", "finetune_seconds", "embed_seconds")
+"""What features cost; one column of leaderboard.csv."""
 
 
 def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapping[str, float]], source: str) -> Row:
@@ -111,11 +120,13 @@ def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapp
     row["val_accuracy"] = statistics.mean([run["val_accuracy"] for run in done])
     for column in ("train_seconds", "infer_seconds"):
         row[column] = statistics.mean(_values(done, column))
-    for column, identity in _ONCE.items():
-        row[column] = _once([(run[identity], run[column]) for run in done], alone[column])
+    once = once_costs(done, alone)
+    parts = [once[column] for column in _FEATURES if once[column] is not None]
+    row["embed_seconds"] = math.fsum(part for part in parts if part is not None) if parts else None
+    row |= {column: once[column] for column in ("diffuse_seconds", "tune_seconds")}
     if row["train_seconds"] is not None:
-        once = sum(row[column] or 0.0 for column in _ONCE)
-        row["total_seconds"] = once + len(done) * (row["train_seconds"] + (row["infer_seconds"] or 0.0))
+        once_seconds = sum(value or 0.0 for value in once.values())
+        row["total_seconds"] = once_seconds + len(done) * (row["train_seconds"] + (row["infer_seconds"] or 0.0))
     for column in ("peak_memory_mb", "parameters"):
         row[column] = max(_values(done, column), default=None)
     row["hardware"] = "; ".join(sorted({run["hardware"] for run in (done or runs)} - {None, ""}))
@@ -124,6 +135,14 @@ def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapp
         notes.append(f"{missing} of {len(runs)} runs are not there yet")
     row["note"] = "; ".join(dict.fromkeys([*notes, *(run["note"] for run in runs if run["note"])]))
     return row
+
+
+def once_costs(runs: Sequence[Row], alone: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+    """Seconds of each phase whose work runs share, every piece of work once; None where nothing was measured."""
+    return {
+        column: _once([(run[identity], run[column]) for run in runs], alone[column])
+        for column, identity in _ONCE.items()
+    }
 
 
 def _values(runs: Sequence[Row], column: str) -> list[float]:
@@ -138,6 +157,11 @@ def _reason(run: Row) -> str:
 def _parts(identity: str | None) -> frozenset[str]:
     """The ids in a cell: an ensemble joins those of its members by `+`."""
     return frozenset(part.strip() for part in (identity or "").split("+")) - {""}
+
+
+def known_costs(runs: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """For each phase whose work runs share, the seconds of each piece of work."""
+    return {column: _known_costs(runs, column) for column in _ONCE}
 
 
 def _known_costs(runs: Sequence[Row], column: str) -> dict[str, float]:

@@ -16,8 +16,10 @@ KEY = ("dataset", "split", "features", "llm", "instruction", "backbone")
 RUN_COLUMNS = (
     *("id", "dataset", "split", "features", "llm", "instruction", "backbone", "kind", "split_seed", "init_seed"),
     *("status", "test_accuracy", "val_accuracy", "train_accuracy", "best_epoch", "epochs"),
-    *("load_seconds", "embed_seconds", "diffuse_seconds", "tune_seconds", "train_seconds", "infer_seconds"),
-    *("embedding_id", "diffusion_id", "study_id", "peak_memory_mb", "parameters", "hardware"),
+    *("load_seconds", "answer_seconds", "finetune_seconds", "embed_seconds"),
+    *("diffuse_seconds", "tune_seconds", "train_seconds", "infer_seconds"),
+    *("answers_id", "embedding_id", "diffusion_id", "study_id", "answer_tokens", "answer_dollars"),
+    *("peak_memory_mb", "parameters", "hardware"),
     *("split_fingerprint", "dataset_fingerprint", "version", "commit", "error", "note"),
 )
 """Columns of runs.csv, one row a run; seconds and MB, accuracies as fractions, an empty cell is not measured."""
@@ -40,10 +42,10 @@ BOARD_DECIMALS = {
 """Measurements of COLUMNS, with the decimals they have in leaderboard.csv."""
 
 ACCURACIES = ("test_accuracy", "val_accuracy", "train_accuracy")
-SECONDS = ("load_seconds", "embed_seconds", "diffuse_seconds", "tune_seconds", "train_seconds", "infer_seconds")
+SECONDS = tuple(column for column in RUN_COLUMNS if column.endswith("_seconds"))
 _INTEGERS = ("split_seed", "init_seed", "best_epoch", "epochs", "parameters")
-_REALS = (*ACCURACIES, *SECONDS, "peak_memory_mb")
-_NEVER_NEGATIVE = (*SECONDS, "peak_memory_mb", "parameters")
+_REALS = (*ACCURACIES, *SECONDS, "answer_tokens", "answer_dollars", "peak_memory_mb")
+_NEVER_NEGATIVE = (*SECONDS, "answer_tokens", "answer_dollars", "peak_memory_mb", "parameters")
 _STATUSES = ("ok", "failed", "missing")  # missing: planned, not run yet
 _KINDS = ("train", "ensemble")
 

@@ -45,7 +45,8 @@ LEGEND = f"""\
 * Models and epochs are selected on **validation accuracy** (mean over runs).
 * **Train s/run** is the mean per run. **Total s** = embed + diffuse + tune + n × (train + infer), where train and infer
   are means per run and embedding, diffusion and tuning count once for a row: each distinct embedding, diffusion or
-  study once, whatever number of runs or ensemble members used it. A part that was not measured adds nothing.
+  study once, whatever number of runs or ensemble members used it. To *embed* belongs all that the features cost, a chat
+  model's answers and the tuning of a language model included. A part that was not measured adds nothing.
   Every part is in leaderboard.csv.
   An ensemble's seconds are those of its members together.
 * **Memory** is the highest peak of a run in MB, on a CPU that of the whole process with its libraries; **parameters**
@@ -81,13 +82,15 @@ def markdown(
     versions: Mapping[str, str] | None = None,
     plots: Mapping[tuple[str, str], str] | None = None,
     models: Sequence[Mapping[str, str]] = (),
+    sections: Sequence[str] = (),
 ) -> str:
     """leaderboard.md of a board: a section for each (dataset, split), published times, a legend.
 
     `runs_note` says how many runs there were; `configuration` are sentences on how they were made; `left_out` are
     sentences on what the suite asks for and the board does not show; `published_left_out` counts published rows on
     another split; `versions` maps what was used to its version; `plots` maps (dataset, split) to the path of its
-    plot, relative to the page; `models` are what is known of the embedding models (MODEL_FACTS). Text from data is
+    plot, relative to the page; `models` are what is known of the embedding models (MODEL_FACTS); `sections` are
+    Markdown that goes before these. Text from data is
     escaped; the same arguments give the same text.
     """
     parts = [f"# Leaderboard: {escape(suite)}"]
@@ -106,7 +109,7 @@ def markdown(
         parts += _section(members, (plots or {}).get((dataset, split)))
     if not rows:
         parts.append("No runs yet.")
-    parts += _models(models)
+    parts += [*sections, *_models(models)]
     parts += _times(published_times, {row["dataset"] for row in rows})
     parts.append(LEGEND)
     if versions:
@@ -234,8 +237,8 @@ def _our_cells(row: Row, notes: _Footnotes) -> list[str]:
         _count(row["n_runs"]),
         _span(row),
         _fraction(row["val_accuracy"]),
-        _seconds(row["train_seconds"]),
-        _seconds(row["total_seconds"]),
+        seconds_text(row["train_seconds"]),
+        seconds_text(row["total_seconds"]),
         _count(row["peak_memory_mb"]),
         _count(row["parameters"]),
     ]
@@ -353,7 +356,7 @@ def _count(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-def _seconds(value: float | None) -> str:
+def seconds_text(value: float | None) -> str:
     """Three figures are enough to compare by; leaderboard.csv has two decimals."""
     if value is None:
         return ""
@@ -386,6 +389,6 @@ def _terminal_table(title: str, rows: Sequence[Row]) -> Table:
 
 def _terminal_row(table: Table, row: Row, features: str, accuracy: str, style: str) -> None:
     rank = row["status"] if row["status"] in ("partial", "failed") else _rank(row)
-    cells = (rank, features, row["backbone"], accuracy, _count(row["n_runs"]), _seconds(row["total_seconds"]))
+    cells = (rank, features, row["backbone"], accuracy, _count(row["n_runs"]), seconds_text(row["total_seconds"]))
     # Text, not str: rich would read `[red]` in a name as markup.
     table.add_row(*(Text(plain(cell)) for cell in cells), style=style)

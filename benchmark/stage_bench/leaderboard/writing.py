@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from stage_bench.leaderboard import plots
+from stage_bench.leaderboard import feature_costs, plots, tuning, tuning_plots
 from stage_bench.leaderboard import published as published_numbers
 from stage_bench.leaderboard.board import build, table_keys, to_csv
 from stage_bench.leaderboard.files import replace_text
@@ -28,15 +29,16 @@ def write(
     published_times: pd.DataFrame | None = None,
     versions: Mapping[str, str] | None = None,
     models: Sequence[Mapping[str, str]] = (),
+    studies: Sequence[Mapping[str, Any]] = (),
 ) -> list[Path]:
     """Write the report of `runs` (a frame with RUN_COLUMNS) to `folder`; the paths written, in a fixed order.
 
     `published` holds rows of `published.load`, `published_times` those of `published.times`; `source` is what
     reproduced rows say about their origin; `configuration` are sentences on how the runs were made; `left_out` about
-    what is missing from the board;
-    `versions` maps software to versions, by default what the runs recorded; `models` are facts
-    about the embedding models (`tables.MODEL_FACTS`). Each file is replaced as a whole, and
-    the same arguments give the same bytes. Without matplotlib there are no plots, and the log says how to get them.
+    what is missing from the board; `versions` maps software to versions, by default what the runs recorded; `models`
+    are facts about the embedding models (`tables.MODEL_FACTS`); `studies` what tuning left (`tuning.markdown`). Each
+    file is replaced as a whole, and the same arguments give the same bytes. Without matplotlib there are no plots, and
+    the log says how to get them.
     """
     runs = check_runs(runs)
     rows, split_mismatches = published_numbers.select(
@@ -44,6 +46,7 @@ def write(
     )
     board = build(runs, rows, source or f"stage-bench, suite {suite}")
     names = plots.file_names(board) if plots.available() else {}
+    trajectories = tuning_plots.file_names(studies) if plots.available() else {}
     page = markdown(
         board,
         suite=suite,
@@ -55,6 +58,7 @@ def write(
         versions=_versions(runs) if versions is None else versions,
         plots={key: f"plots/{name}" for key, name in names.items()},
         models=models,
+        sections=[*feature_costs.markdown(runs), *tuning.markdown(studies, trajectories)],
     )
     paths = [
         replace_text(folder / "leaderboard.csv", to_csv(board)),
@@ -66,6 +70,10 @@ def write(
     for (dataset, split), name in names.items():
         path = folder / "plots" / name
         plots.accuracy_time(board[(board["dataset"] == dataset) & (board["split"] == split)], path)
+        paths.append(path)
+    for key, name in trajectories.items():
+        path = folder / "plots" / name
+        tuning_plots.trajectories([study for study in studies if tuning.key(study) == key], path)
         paths.append(path)
     return paths
 

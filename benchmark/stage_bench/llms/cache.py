@@ -129,17 +129,16 @@ class EmbeddingCache:
             ) from None
 
     def keep(
-        self, id_: str, rows: int, make: Callable[[], tuple[np.ndarray, float]], facts: dict[str, Any]
+        self, id_: str, rows: int, make: Callable[[], tuple[np.ndarray, dict[str, float]]], facts: dict[str, Any]
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """What is there, else what `make` gives, (float32 [rows, dimension], seconds); and the manifest."""
+        """What is there, else what `make` gives, (float32 [rows, dimension], what it cost); and the manifest."""
         known = self.found(id_)
         if known is not None:
             return known
 
         def compute(shards: Iterable[Shard]) -> Iterator[Computed]:
             for shard in shards:
-                vectors, seconds = make()
-                yield shard, vectors, {"seconds": seconds}
+                yield shard, *make()
 
         self.write(id_, rows, rows, compute, facts)
         return self.read_back(id_)

@@ -126,10 +126,11 @@ def _reduced(
     reduction = choice.reduction
     assert reduction is not None
 
-    def make() -> tuple[np.ndarray, float]:
+    def make() -> tuple[np.ndarray, dict[str, float]]:
         whole, manifest = embed(graph, dataclasses.replace(choice, reduction=None), cache, device, progress)
         begin = time.perf_counter()
-        return reduce(whole, reduction, choice.normalize), manifest["seconds"] + time.perf_counter() - begin
+        reduced = reduce(whole, reduction, choice.normalize)
+        return reduced, {"seconds": manifest["seconds"] + time.perf_counter() - begin}
 
     return cache.keep(id_, graph.num_nodes, make, facts)
 

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PHASES = ("load", "embed", "diffuse", "tune", "train", "infer")
+PHASES = ("load", "answer", "finetune", "embed", "diffuse", "tune", "train", "infer")
+"""answer: a chat model's answers, asked for; finetune: a language model trained on labels."""
+
+ONCE = {
+    "answer": "answers_id",
+    "finetune": "embedding_id",
+    "embed": "embedding_id",
+    "diffuse": "diffusion_id",
+    "tune": "study_id",
+}
+"""The phases whose work several runs share, and what tells one such work from another."""
 
 
 class Clock:

@@ -38,6 +38,9 @@ class RunRecord:
     embedding_id: str = ""
     diffusion_id: str = ""
     study_id: str = ""
+    answers_id: str = ""  # of a chat model's answers that the features are made of
+    answers: dict[str, float] = field(default_factory=dict)  # their tokens and dollars, as far as they are known
+    weights: dict[str, float] = field(default_factory=dict)  # of an ensemble: member's id to weight
     split_fingerprint: str = ""
     dataset_fingerprint: str = ""
     predictions_sha256: str = ""

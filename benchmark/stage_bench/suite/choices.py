@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,28 +10,36 @@ from stage_bench import registry
 from stage_bench.backbones.spec import BackboneChoice, BackboneSpec
 from stage_bench.datasets.splits import random_shares
 from stage_bench.errors import StageBenchError
+from stage_bench.features import source
 from stage_bench.features.spec import FeatureChoice
 from stage_bench.llms.spec import LLMChoice
 from stage_bench.located_yaml import Document
+from stage_bench.suite.feature_choices import BundleChoice, choose_features
 from stage_bench.suite.folders import published_names, recipe_names
 from stage_bench.suite.labels import label
 from stage_bench.suite.llm_choices import choose_llm
 from stage_bench.suite.reading import validate
-from stage_bench.suite.recipe import Recipe, option_names
 from stage_bench.suite.recipe import load as load_recipe
-from stage_bench.suite.schema import BackboneEntry, DatasetEntry, EnsembleEntry, FeatureEntry, SeedAxes, Suite
+from stage_bench.suite.recipe import option_names
+from stage_bench.suite.schema import BackboneEntry, DatasetEntry, EnsembleEntry, SeedAxes, Suite
+from stage_bench.suite.tuning_choices import choose_tuning
 from stage_bench.training.options import TrainingOptions, TuningOptions, unread
 
 
 @dataclass(frozen=True)
 class Choices:
-    """A suite, resolved. `seeds` are pairs (split, initialisation)."""
+    """A suite, resolved. `seeds` are pairs (split, initialisation).
+
+    feature_places: of which entry under `features:` each of the features is; a bundle's are several.
+    """
 
     suite: Suite
     document: Document
     datasets: tuple[DatasetEntry, ...]
     llms: tuple[LLMChoice, ...]
     features: tuple[FeatureChoice, ...]
+    feature_places: tuple[int, ...]
+    bundles: tuple[BundleChoice, ...]
     backbones: tuple[BackboneChoice, ...]
     ensembles: tuple[EnsembleEntry, ...]
     seeds: tuple[tuple[int, int], ...]
@@ -56,8 +65,17 @@ def choose(suite: Suite, document: Document) -> Choices:
         _check_split(suite.splits, document, ["splits"])
     llms = [choose_llm(entry, document, ["llms", position]) for position, entry in enumerate(suite.llms)]
     _no_duplicates([f"{llm.label} ({llm.instruction})" for llm in llms], "llms", document)
-    features = [_feature(entry, document, ["features", position]) for position, entry in enumerate(suite.features)]
-    _no_duplicates([feature.label for feature in features], "features", document)
+    features: list[FeatureChoice] = []
+    places: list[int] = []
+    bundles: list[BundleChoice] = []
+    for position, entry in enumerate(suite.features):
+        found, bundle = choose_features(entry, document, ["features", position])
+        for feature in found:
+            if any((feature.label, feature.llm) == (other.label, other.llm) for other in features):
+                raise document.error(["features", position], f"'{feature.label}' stands in features twice")
+        features += found
+        places += [position] * len(found)
+        bundles += [bundle] if bundle else []
     if suite.recipe not in recipe_names():
         raise document.error(["recipe"], registry.unknown("recipe", suite.recipe, recipe_names()))
     for key in suite.training:
@@ -69,13 +87,10 @@ def choose(suite: Suite, document: Document) -> Choices:
     labels = [backbone.label for backbone in backbones]
     _no_duplicates(labels, "backbones", document)
     _no_duplicates([*labels, *(ensemble.name for ensemble in suite.ensembles)], "ensembles", document, len(labels))
+    inputs = input_names(llms, features)
     for position, ensemble in enumerate(suite.ensembles):
-        for place, member in enumerate(ensemble.members):
-            if member not in labels:
-                problem = registry.unknown("ensemble member", member, labels)
-                raise document.error(["ensembles", position, "members", place], problem)
-        if len(set(ensemble.members)) < len(ensemble.members):
-            raise document.error(["ensembles", position, "members"], "a member stands here twice")
+        _check_ensemble(ensemble, labels, inputs, document, ["ensembles", position])
+    _check_readers(backbones, features, document)
     for position, name in enumerate(suite.compare):
         if name not in published_names():
             problem = registry.unknown("published numbers", name, published_names())
@@ -87,6 +102,8 @@ def choose(suite: Suite, document: Document) -> Choices:
         tuple(suite.datasets),
         tuple(llms),
         tuple(features),
+        tuple(places),
+        tuple(bundles),
         tuple(backbones),
         tuple(suite.ensembles),
         _seed_pairs(suite, document),
@@ -97,6 +114,62 @@ def _no_duplicates(names: list[str], key: str, document: Document, offset: int =
     for position, name in enumerate(names):
         if name in names[:position]:
             raise document.error([key, position - offset], f"'{name}' stands in {key} twice")
+
+
+def input_names(llms: Sequence[LLMChoice], features: Sequence[FeatureChoice]) -> list[str]:
+    """What an ensemble calls the inputs of models: the label, with the instruction or model where it takes that."""
+    both: list[LLMChoice | FeatureChoice] = [*llms, *features]
+    labels = [choice.label for choice in both]
+    return [
+        choice.label if labels.count(choice.label) == 1 else f"{choice.label} ({_apart(choice)})" for choice in both
+    ]
+
+
+def _apart(choice: LLMChoice | FeatureChoice) -> str:
+    if isinstance(choice, LLMChoice):
+        return choice.instruction
+    return choice.llm.label if choice.llm is not None else ""
+
+
+def _check_ensemble(
+    ensemble: EnsembleEntry, backbones: list[str], inputs: list[str], document: Document, location: list[str | int]
+) -> None:
+    for place, member in enumerate(ensemble.members):
+        if member not in backbones:
+            problem = registry.unknown("ensemble member", member, backbones)
+            raise document.error([*location, "members", place], problem)
+    if len(set(ensemble.members)) < len(ensemble.members):
+        raise document.error([*location, "members"], "a member stands here twice")
+    across = inputs if ensemble.inputs == "all" else ensemble.inputs
+    count = len(ensemble.members)
+    if not isinstance(across, str):
+        for place, name in enumerate(across):
+            if name not in inputs:
+                raise document.error([*location, "inputs", place], registry.unknown("input", name, inputs))
+        if len(set(across)) < len(across):
+            raise document.error([*location, "inputs"], "an input stands here twice")
+        count *= len(across)
+    if count < 2:
+        raise document.error([*location, "members"], "an ensemble needs two members")
+    if ensemble.combine == "weighted":
+        if ensemble.weights is None:
+            raise document.error([*location, "combine"], "weighted needs weights: one a member")
+        if len(ensemble.weights) != count:
+            problem = f"{len(ensemble.weights)} weights for {count} members"
+            raise document.error([*location, "weights"], problem)
+        if sum(ensemble.weights) <= 0:
+            raise document.error([*location, "weights"], "weights must not all be 0")
+    elif ensemble.weights is not None:
+        raise document.error([*location, "weights"], "weights are read only with combine: weighted", key=True)
+
+
+def _check_readers(backbones: Sequence[BackboneChoice], features: Sequence[FeatureChoice], document: Document) -> None:
+    """That each backbone has something to read."""
+    for position, backbone in enumerate(backbones):
+        reads = registry.get("backbones", backbone.name).reads
+        if reads == "predictions" and not any(source.predicts(feature) for feature in features):
+            problem = f"backbone '{backbone.label}' scores a feature source's own predictions, and none here gives any"
+            raise document.error(["backbones", position], problem)
 
 
 def _check_dataset(entry: DatasetEntry, document: Document, location: list[str | int]) -> None:
@@ -113,27 +186,6 @@ def _check_split(protocol: str, document: Document, location: list[str | int]) -
         raise document.error(location, str(error)) from None
     if not known:
         raise document.error(location, f"unknown split '{protocol}' (valid: random-60-20-20, or other percentages)")
-
-
-def _feature(entry: FeatureEntry, document: Document, location: list[str | int]) -> FeatureChoice:
-    known = registry.specs("features")
-    if entry.name not in known:
-        raise document.error(
-            [*location, "name"], registry.unknown("feature source", entry.name, registry.ready("features"))
-        )
-    spec = known[entry.name]
-    if spec.needs:
-        raise document.error([*location, "name"], f"feature source '{entry.name}': {spec.needs}")
-    given = entry.model_extra or {}
-    if not spec.options:
-        for key in given:
-            raise document.error([*location, key], registry.unknown("key", key, ["name"]), key=True)
-        return FeatureChoice(entry.name, entry.name, {})
-    model = registry.resolve(spec.options)
-    options = validate(model, given, document, location).model_dump()
-    standard = model().model_dump()
-    differing = {key: value for key, value in options.items() if value != standard[key]}
-    return FeatureChoice(entry.name, label(entry.name, differing), options)
 
 
 def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: int) -> BackboneChoice:
@@ -158,8 +210,8 @@ def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: 
         problem = f"recipe '{recipe.name}' has no values for {entry.name}; give this entry `recipe: default`"
         raise document.error(location, problem)
     values = recipe.values.get(entry.name, {})
-    options, training = settle(entry.name, {**values, **suite.training, **given}, document, location)
-    _check_combination(entry, suite, spec, options, training, document, location)
+    common = {} if spec.family == "direct" else suite.training  # without epochs there is nothing to train
+    options, training = settle(entry.name, {**values, **common, **given}, document, location)
     standard = {**_all(entry.name, values)}
     differing = {
         key: value for key, value in {**options, **training}.items() if key in given and value != standard[key]
@@ -167,21 +219,33 @@ def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: 
     if entry.recipe and entry.recipe != suite.recipe:
         differing["recipe"] = entry.recipe
     if entry.tuning is not None:
-        differing["tuning"] = entry.tuning.trials
-    tuning = entry.tuning or suite.tuning
+        differing |= _shown_tuning(entry.tuning)
+    # What has nothing to search is not tuned with the rest, unless its own entry says so.
+    tuning = entry.tuning or (None if spec.reads == "predictions" else suite.tuning)
+    chosen = None
+    if tuning is not None:
+        at: list[str | int] = [*location, "tuning"] if entry.tuning else ["tuning"]
+        chosen = choose_tuning(entry.name, tuning, recipe, given, {**options, **training}, document, at)
+    _check_combination(entry, suite, spec, options, training, set(chosen.space if chosen else ()), document, location)
     return BackboneChoice(
         name=entry.name,
         label=label(entry.name, differing),
         version=spec.version,
         options=options,
         training=training,
-        trials=tuning.trials if tuning else 0,
-        sampler=tuning.sampler if tuning else "",
-        tuning_seeds=tuple(tuning.seeds) if tuning else (),
-        space=_space(entry.name, tuning, recipe, given, document, [*location, "tuning"] if entry.tuning else ["tuning"])
-        if tuning
-        else None,
+        tuning=chosen,
     )
+
+
+def _shown_tuning(tuning: TuningOptions) -> dict[str, Any]:
+    """What of a study tells the entry from another: how many trials, and whatever is not as usual."""
+    shown: dict[str, Any] = {"tuning": tuning.trials}
+    for key in ("sampler", "pruner", "metric", "scope", "timeout"):
+        if getattr(tuning, key) != TuningOptions.model_fields[key].default:
+            shown[key] = getattr(tuning, key)
+    if isinstance(tuning.space, str):
+        shown["space"] = tuning.space
+    return shown
 
 
 def _check_combination(
@@ -190,15 +254,17 @@ def _check_combination(
     spec: BackboneSpec,
     options: dict[str, Any],
     training: dict[str, Any],
+    searched: set[str],
     document: Document,
     location: list[str | int],
 ) -> None:
     """That nothing is asked for that nothing would read, or that cannot be."""
-    searched = {**((suite.tuning and suite.tuning.space) or {}), **((entry.tuning and entry.tuning.space) or {})}
+    if spec.family == "direct":
+        return
     for place, given in ((location, entry.model_extra or {}), (["training"], suite.training)):
         for key in given:
             needs = unread(key, training) if key in TrainingOptions.model_fields else None
-            if needs is not None and not set(searched) & {"batching", "label_inputs", "distillation"}:
+            if needs is not None and not searched & {"batching", "label_inputs", "distillation"}:
                 raise document.error([*place, key], f"{key} is read only with {needs}", key=True)
     if training["label_inputs"]:
         if spec.family != "message passing":
@@ -218,50 +284,16 @@ def settle(
     own = {key: value for key, value in values.items() if key in model.model_fields}
     rest = {key: value for key, value in values.items() if key not in model.model_fields}
     options = validate(model, own, document, location)
+    if registry.get("backbones", backbone).family == "direct":
+        return options.model_dump(), {}
     return options.model_dump(), validate(TrainingOptions, rest, document, location).model_dump()
 
 
 def _all(backbone: str, values: dict[str, Any]) -> dict[str, Any]:
     """The recipe's values with the gaps filled in."""
-    model = registry.resolve(registry.get("backbones", backbone).options)
-    return {**model().model_dump(), **TrainingOptions().model_dump(), **values}
-
-
-def _space(
-    backbone: str,
-    tuning: TuningOptions,
-    recipe: Recipe,
-    given: dict[str, Any],
-    document: Document,
-    location: list[str | int],
-) -> dict[str, Any]:
-    """The search space: the suite's, else the recipe's; an option that the entry fixes is not searched."""
-    if tuning.space is None:
-        space = recipe.spaces.get(backbone)
-        if not space:
-            raise document.error(location, f"recipe '{recipe.name}' has no space for {backbone}: give space:")
-        space = {key: range_ for key, range_ in space.items() if key not in given}
-    else:
-        space = tuning.space
-        for key in space:
-            if key not in option_names(backbone):
-                problem = registry.unknown("option", key, option_names(backbone))
-                raise document.error([*location, "space", key], problem, key=True)
-    if not space:
-        raise document.error(location, f"{backbone}: nothing is left to search: every option is given")
-    settled: dict[str, Any] = {}
-    for key, range_ in space.items():
-        is_range = isinstance(range_, dict)
-        ends = [range_["low"], range_["high"]] if is_range else range_
-        checked = [_settled_value(backbone, key, end, document, [*location, "space"]) for end in ends]
-        # 0 to 1 of an option that is a fraction means fractions, not the whole numbers 0 and 1.
-        settled[key] = {**range_, "low": checked[0], "high": checked[1]} if is_range else checked
-    return settled
-
-
-def _settled_value(backbone: str, key: str, value: Any, document: Document, location: list[str | int]) -> Any:
-    options, training = settle(backbone, {key: value}, document, location)
-    return {**options, **training}[key]
+    spec = registry.get("backbones", backbone)
+    training = {} if spec.family == "direct" else TrainingOptions().model_dump()
+    return {**registry.resolve(spec.options)().model_dump(), **training, **values}
 
 
 def _seed_pairs(suite: Suite, document: Document) -> tuple[tuple[int, int], ...]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from stage_bench import fingerprint, registry
-from stage_bench.backbones.spec import BackboneChoice
+from stage_bench import registry
 from stage_bench.datasets import folder
 from stage_bench.datasets.folder import DatasetMissing
 from stage_bench.datasets.textgraph import TextGraph
@@ -17,87 +15,11 @@ from stage_bench.errors import StageBenchError
 from stage_bench.features import source
 from stage_bench.features.spec import FeatureChoice
 from stage_bench.llms.spec import LLMChoice
-from stage_bench.suite.choices import Choices
-from stage_bench.suite.schema import DatasetEntry, EnsembleEntry
-
-TRAINING_VERSION = 2  # raise when the same options would train other models
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One piece of work. `id` hashes `content`: what determines the result, never order, paths or devices.
-
-    dataset, split, features, llm, instruction and backbone are what the leaderboard shows.
-    """
-
-    id: str
-    content: dict[str, Any]
-    dataset: str
-    split: str = ""
-    features: str
-    llm: str
-    instruction: str
-    backbone: str = ""
-
-    kind = "job"
-
-    @property
-    def title(self) -> str:
-        parts = (self.kind, self.dataset, self.llm or self.features, self.instruction, self.backbone)
-        return " ".join(part for part in parts if part and part != "none")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedJob(Job):
-    """Turn a dataset's texts into features."""
-
-    choice: LLMChoice | FeatureChoice
-    nodes: int
-    kind = "embed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneJob(Job):
-    """An Optuna study; `seeds` are pairs (split, initialisation)."""
-
-    embedding_id: str
-    choice: BackboneChoice
-    seeds: tuple[tuple[int, int], ...]
-    kind = "tune"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainJob(Job):
-    """Train one model on one split with one initialisation."""
-
-    embedding_id: str
-    study_id: str
-    choice: BackboneChoice
-    split_seed: int | None
-    init_seed: int
-    kind = "train"
-
-    @property
-    def title(self) -> str:
-        return f"{super().title} seed {self.init_seed if self.split_seed is None else self.split_seed}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnsembleJob(Job):
-    """Combine the saved predictions of several runs."""
-
-    members: tuple[str, ...]
-    combine: str
-    split_seed: int | None
-    init_seed: int
-    kind = "ensemble"
-
-    @property
-    def title(self) -> str:
-        return f"{super().title} seed {self.init_seed if self.split_seed is None else self.split_seed}"
-
-
-RunJob = TrainJob | EnsembleJob
+from stage_bench.suite import expansion
+from stage_bench.suite.choices import Choices, input_names
+from stage_bench.suite.expansion import Inputs
+from stage_bench.suite.jobs import EnsembleJob, Job, RunJob, TrainJob
+from stage_bench.suite.schema import DatasetEntry
 
 
 @dataclass(frozen=True)
@@ -119,8 +41,16 @@ class Plan:
         return [job for job in self.jobs if isinstance(job, (TrainJob, EnsembleJob))]
 
 
-def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line: None) -> Plan:
+def make(
+    choices: Choices,
+    data: Path,
+    note: Callable[[str], None] = lambda line: None,
+    can_embed: Callable[[LLMChoice, str], str] | None = None,
+) -> Plan:
     """Load the datasets and list the jobs. Writes nothing.
+
+    can_embed: given, what is not at hand is left out, with a word; it says what an LLM lacks to make the embedding of
+    that id, or nothing.
 
     Raises:
         StageBenchError: a dataset is absent or wrong, or lacks what a model needs; with the place in the suite.
@@ -129,7 +59,7 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
     protocols: dict[str, str] = {}
     load_seconds: dict[str, float] = {}
     left_out: list[str] = []
-    jobs: list[Job] = []
+    inputs: list[Inputs] = []
     for position, entry in enumerate(choices.datasets):
         try:
             note(f"reading dataset {entry.name}")
@@ -137,7 +67,7 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
             graph = _load(entry, choices.document.folder(["datasets", position, "path"]), data)
             load_seconds[entry.name] = round(time.perf_counter() - begin, 4)
         except DatasetMissing as error:
-            if entry.optional:
+            if entry.optional or can_embed is not None:
                 left_out.append(_absence(entry))
                 continue
             raise choices.document.error(["datasets", position], str(error)) from None
@@ -156,25 +86,48 @@ def make(choices: Choices, data: Path, note: Callable[[str], None] = lambda line
                 raise choices.document.error(["datasets", position], problem)
         graphs[entry.name] = graph
         protocols[entry.name] = protocol
-        placed: list[tuple[str, int, LLMChoice | FeatureChoice]] = [
-            *(("llms", place, llm) for place, llm in enumerate(choices.llms)),
-            *(("features", place, feature) for place, feature in enumerate(choices.features)),
-        ]
-        for kind, place, choice in placed:
+        # First, so that its runs are there for ensembles beside those of others.
+        inputs += [Inputs(entry.name, graph, protocol, None, source.NONE)] if _reads_nothing(choices) else []
+        for location, name, choice in _placed(choices):
+            found = Inputs(entry.name, graph, protocol, choice, name)
             try:
-                content = source.identity(graph, choice)
+                for seed in dict.fromkeys(seed for seed, _ in found.pairs(choices.seeds)):
+                    embedding = found.embed_job(seed).id
+                lack = can_embed(choice, embedding) if can_embed and isinstance(choice, LLMChoice) else ""
             except StageBenchError as error:
-                raise choices.document.error([kind, place], str(error)) from None
-            jobs += _jobs(choices, graph, entry.name, protocol, choice, content)
+                if can_embed is None:
+                    raise choices.document.error(location, str(error)) from None
+                lack = str(error)
+            if lack:
+                left_out.append(f"{choice.label} on {entry.name} is left out: {lack}")
+            else:
+                inputs.append(found)
     if not graphs:
         raise choices.document.error(["datasets"], "no dataset is left: " + "; ".join(left_out))
-    plan = Plan(choices, graphs, tuple(jobs), tuple(left_out), load_seconds)
+    if not inputs:
+        raise choices.document.error(
+            ["llms" if choices.llms else "features"], "nothing is left: " + "; ".join(left_out)
+        )
+    jobs, absent = expansion.expand(choices, inputs)
+    plan = Plan(choices, graphs, tuple(jobs), tuple(dict.fromkeys([*left_out, *absent])), load_seconds)
     known: dict[str, RunJob] = {}
     for job in plan.runs:
         same = known.setdefault(job.id, job)
         if same is not job:
             raise choices.document.error([], f"'{same.title}' and '{job.title}' are the same run; keep one of them")
     return plan
+
+
+def _placed(choices: Choices) -> list[tuple[list[str | int], str, LLMChoice | FeatureChoice]]:
+    """What models see, each with its place in the suite and what an ensemble calls it."""
+    names = input_names(choices.llms, choices.features)
+    places: list[list[str | int]] = [["llms", place] for place in range(len(choices.llms))]
+    places += [["features", place] for place in choices.feature_places]
+    return list(zip(places, names, [*choices.llms, *choices.features], strict=True))
+
+
+def _reads_nothing(choices: Choices) -> bool:
+    return any(registry.get("backbones", backbone.name).reads == "nothing" for backbone in choices.backbones)
 
 
 def _absence(entry: DatasetEntry) -> str:
@@ -215,100 +168,3 @@ def _protocol(entry: DatasetEntry, choices: Choices, graph: TextGraph) -> str:
     if graph.default_split in graph.fixed_splits:
         return graph.default_split
     return choices.suite.splits or graph.default_split
-
-
-def _jobs(
-    choices: Choices,
-    graph: TextGraph,
-    dataset: str,
-    protocol: str,
-    choice: LLMChoice | FeatureChoice,
-    embedding: dict[str, Any],
-) -> Iterator[Job]:
-    """The jobs of one dataset under one set of features."""
-    embedding_id = fingerprint.of_json(embedding)
-    shown = _shown(dataset, choice)
-    yield EmbedJob(id=embedding_id, content=embedding, choice=choice, nodes=graph.num_nodes, **shown)
-    random = graph.is_random(protocol)
-    pairs = choices.seeds if random else tuple(dict.fromkeys((None, init) for _, init in choices.seeds))
-    base = {
-        "graph": graph.graph_fingerprint,
-        "labels": graph.label_fingerprint,
-        "features": embedding_id,
-        "version": TRAINING_VERSION,
-    }
-    runs: dict[tuple[str, int | None, int], TrainJob] = {}
-    for backbone in choices.backbones:
-        model = {
-            **base,
-            "backbone": [backbone.name, backbone.version],
-            "options": backbone.options,
-            "training": backbone.training,
-        }
-        study: dict[str, Any] = {}
-        study_id = ""
-        if backbone.trials:
-            seeds = tuple((seed, seed) for seed in backbone.tuning_seeds)
-            content = {
-                **model,
-                "kind": "tune",
-                "space": backbone.space,
-                "sampler": backbone.sampler,
-                "splits": [graph.split(protocol, split).fingerprint for split, _ in seeds],
-                "inits": [init for _, init in seeds],
-            }
-            study_id = fingerprint.of_json(content)
-            study = {"study": study_id, "trials": backbone.trials}
-            yield TuneJob(
-                id=study_id,
-                content=content,
-                embedding_id=embedding_id,
-                choice=backbone,
-                seeds=seeds,
-                split=protocol,
-                backbone=backbone.label,
-                **shown,
-            )
-        for split_seed, init_seed in pairs:
-            split = graph.split(protocol, split_seed or 0)
-            content = {**model, **study, "kind": "train", "split": split.fingerprint, "init": init_seed}
-            job = TrainJob(
-                id=fingerprint.of_json(content),
-                content=content,
-                embedding_id=embedding_id,
-                study_id=study_id,
-                choice=backbone,
-                split_seed=split_seed,
-                init_seed=init_seed,
-                split=protocol,
-                backbone=backbone.label,
-                **shown,
-            )
-            runs[backbone.label, split_seed, init_seed] = job
-            yield job
-    for ensemble in choices.ensembles:
-        for split_seed, init_seed in pairs:
-            members = [runs[member, split_seed, init_seed] for member in ensemble.members]
-            yield _ensemble(ensemble, members, shown)
-
-
-def _ensemble(entry: EnsembleEntry, members: list[TrainJob], shown: dict[str, str]) -> EnsembleJob:
-    content = {"kind": "ensemble", "members": sorted(job.id for job in members), "combine": entry.combine}
-    return EnsembleJob(
-        id=fingerprint.of_json(content),
-        content=content,
-        members=tuple(job.id for job in members),
-        combine=entry.combine,
-        split_seed=members[0].split_seed,
-        init_seed=members[0].init_seed,
-        split=members[0].split,
-        backbone=entry.name,
-        **shown,
-    )
-
-
-def _shown(dataset: str, choice: LLMChoice | FeatureChoice) -> dict[str, str]:
-    if isinstance(choice, LLMChoice):
-        instruction = " ".join(choice.instruction.split())
-        return {"dataset": dataset, "features": source.ZERO_SHOT, "llm": choice.label, "instruction": instruction}
-    return {"dataset": dataset, "features": choice.label, "llm": "", "instruction": ""}

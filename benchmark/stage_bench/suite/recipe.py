@@ -7,20 +7,25 @@ from typing import Any
 
 from stage_bench import located_yaml, registry
 from stage_bench.errors import StageBenchError
+from stage_bench.located_yaml import Document
 from stage_bench.suite.folders import folder, recipe_names
 from stage_bench.suite.reading import validate
 from stage_bench.training.options import TrainingOptions, TuningOptions
 
-_KEYS = {"name", "description", "source", "backbones", "spaces"}
+_KEYS = {"name", "description", "source", "backbones", "spaces", "features", "combine"}  # the last two: suite/bundle.py
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """values: backbone to its options and training values, together; spaces: backbone to its search space."""
+    """values: backbone to its options and training values, together; spaces: backbone to its search space.
+
+    `document` knows the places of both.
+    """
 
     name: str
     values: dict[str, dict[str, Any]]
     spaces: dict[str, dict[str, Any]]
+    document: Document
 
 
 def load(name: str) -> Recipe:
@@ -43,10 +48,11 @@ def load(name: str) -> Recipe:
                     raise document.error([section, backbone, key], registry.unknown("option", key, known), key=True)
     for backbone, space in spaces.items():
         validate(TuningOptions, {"trials": 1, "space": space}, document, ["spaces", backbone])
-    return Recipe(name, values, spaces)
+    return Recipe(name, values, spaces, document)
 
 
 def option_names(backbone: str) -> list[str]:
-    """Every option an entry of that backbone takes: its own and those of its training."""
-    options = registry.resolve(registry.get("backbones", backbone).options)
-    return [*options.model_fields, *TrainingOptions.model_fields]
+    """Every option an entry of that backbone takes: its own and, where it is trained, those of its training."""
+    spec = registry.get("backbones", backbone)
+    own = list(registry.resolve(spec.options).model_fields)
+    return own if spec.family == "direct" else [*own, *TrainingOptions.model_fields]

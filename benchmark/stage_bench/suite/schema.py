@@ -12,6 +12,7 @@ from pydantic import (
     Discriminator,
     Field,
     StrictBool,
+    StrictFloat,
     StrictInt,
     StrictStr,
     Tag,
@@ -83,10 +84,22 @@ def _check_size(size: str) -> str:
     return size
 
 
+Combine = Literal["mean-probability", "mean-logit", "weighted", "fitted", "greedy"]
+
+
 class EnsembleEntry(_Strict):
     name: Name
-    members: list[StrictStr] = Field(min_length=2, description="backbones of this suite, as the leaderboard names them")
-    combine: Literal["mean-probability", "mean-logit"] = "mean-probability"
+    members: list[StrictStr] = Field(min_length=1, description="backbones of this suite, as the leaderboard names them")
+    inputs: Literal["each", "all"] | list[StrictStr] = Field(
+        "each", description="each: within every LLM and feature source; all, or a list of them: across these"
+    )
+    combine: Combine = Field(
+        "mean-probability",
+        description="weighted: by `weights`; fitted, greedy: weights or members chosen on validation nodes",
+    )
+    weights: list[Annotated[StrictInt | StrictFloat, Field(ge=0)]] | None = Field(
+        None, description="of the members; across inputs of the first input's members, then the second's, ..."
+    )
 
 
 def _shape(value: Any) -> str:
@@ -133,6 +146,8 @@ class Suite(_Strict):
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a suite, with the names and options that are registered now."""
     from stage_bench import registry
+    from stage_bench.answers.choice import AnswersEntry
+    from stage_bench.suite import bundle as bundles
     from stage_bench.suite.folders import published_names, recipe_names
 
     schema = Suite.model_json_schema()
@@ -146,6 +161,12 @@ def json_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     schema["properties"]["training"] = TrainingOptions.model_json_schema()
     training = TrainingOptions.model_json_schema()["properties"]
+    definitions["AnswersEntry"] = AnswersEntry.model_json_schema()
+    # Options that stand for more than a value (suite/feature_choices.py).
+    settled = {
+        "llm": {"anyOf": [{"enum": registry.ready("llms")}, {"$ref": "#/$defs/LLMEntry"}]},
+        "answers": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/AnswersEntry"}]},
+    }
 
     def entries(kind: str, definition: str) -> dict[str, Any]:
         names = registry.ready(kind)
@@ -159,20 +180,21 @@ def json_schema() -> dict[str, Any]:
                 continue
             names.append(name)
             options = registry.resolve(spec.options).model_json_schema()["properties"] if spec.options else {}
-            choices.append(
-                {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "required": ["name"],
-                    "properties": {**definitions[definition]["properties"], "name": {"const": name}, **options, **more},
-                }
-            )
+            options |= {key: settled[key] for key in settled if key in options}
+            trained = {} if getattr(spec, "family", "") == "direct" else more
+            own = {**definitions[definition]["properties"], "name": {"const": name}, **options, **trained}
+            choices.append({"type": "object", "additionalProperties": False, "required": ["name"], "properties": own})
         del definitions[definition]
         return {"anyOf": [{"enum": names}, *choices]}
 
+    def with_bundles(entry: dict[str, Any]) -> dict[str, Any]:
+        """Their options are those of their sets' sources, and are checked when the suite is read."""
+        bundle = {"type": "object", "required": ["name"], "properties": {"name": {"enum": bundles.names()}}}
+        return {"anyOf": [{"enum": bundles.names()}, bundle, *entry["anyOf"]]}
+
     schema["properties"]["datasets"]["items"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DatasetEntry"}]}
     schema["properties"]["llms"]["items"] = entries("llms", "LLMEntry")
-    schema["properties"]["features"]["items"] = with_options("features", "FeatureEntry", {})
+    schema["properties"]["features"]["items"] = with_bundles(with_options("features", "FeatureEntry", {}))
     schema["properties"]["backbones"]["items"] = with_options(
         "backbones", "BackboneEntry", {**training, "recipe": {"enum": recipe_names()}}
     )

@@ -1,0 +1,47 @@
+"""What a run owes to work that it shares with others, and what several runs cost together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from stage_bench.runs.clock import ONCE
+from stage_bench.runs.record import RunRecord
+
+
+def together(members: list[RunRecord], infer: float) -> dict[str, float]:
+    """An ensemble costs what its members cost; work that they share counts once."""
+    seconds = {"infer": infer + sum(member.seconds["infer"] for member in members)}
+    seconds["train"] = sum(member.seconds["train"] for member in members)
+    for phase, key in ONCE.items():
+        shared = {getattr(member, key): member.seconds[phase] for member in members if phase in member.seconds}
+        if shared:
+            seconds[phase] = sum(shared.values())
+    return {phase: round(value, 4) for phase, value in seconds.items()}
+
+
+def feature_seconds(manifest: dict[str, Any]) -> dict[str, float]:
+    """The phases in which features were made; one that was not measured is left out."""
+    phases = {"answer": "answer_seconds", "finetune": "finetune_seconds", "embed": "seconds"}
+    return {phase: manifest[key] for phase, key in phases.items() if key in manifest}
+
+
+def answers(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What features owe to a chat model: the id of its answers, and tokens and dollars as far as they are known."""
+    id_ = manifest.get("answers_id", "")
+    counted = {key: manifest[f"answer_{key}"] for key in ("tokens", "dollars") if f"answer_{key}" in manifest}
+    return {"answers_id": id_, "answers": counted} if id_ else {}
+
+
+def once_each(members: list[RunRecord]) -> dict[str, float]:
+    """Tokens and dollars of the members' answers; answers that several of them share were paid for once."""
+    paid = {member.answers_id: member.answers for member in members if member.answers_id}
+    total: Counter[str] = Counter()
+    for counted in paid.values():
+        total.update(counted)
+    return dict(total)
+
+
+def largest(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None

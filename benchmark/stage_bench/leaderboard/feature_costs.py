@@ -1,0 +1,57 @@
+"""What the features of a report cost: a chat model's answers, the tuning of a language model, embedding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from stage_bench.leaderboard.rows import records
+from stage_bench.leaderboard.tables import escape, seconds_text
+
+Row = dict[str, Any]
+
+_HEADINGS = (
+    *("Dataset", "Features", "LLM", "Splits"),
+    *("Answers s", "Tokens", "US dollars", "Fine-tuning s", "Embedding s"),
+)
+
+_LEGEND = """\
+Features that are learnt from labels are made anew for each split: their seconds are those of all splits together. A
+chat model's answers do not depend on the split and count once; they may have been given elsewhere, and an empty cell
+was not measured. In the tables above all of this is part of *total s*."""
+
+
+def markdown(runs: pd.DataFrame) -> list[str]:
+    """A section, or nothing where no features cost more than their embedding."""
+    rows = [row for row in records(runs) if row["status"] == "ok" and row["kind"] == "train" and row["embedding_id"]]
+    if not any(row["answers_id"] or row["finetune_seconds"] is not None for row in rows):
+        return []
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] or "" for key in ("dataset", "features", "llm")), []).append(row)
+    table = [[*map(escape, key), *_cells(group)] for key, group in sorted(groups.items())]
+    alignment = ("left", "left", "left", *["right"] * 6)
+    grid = tabulate(table, headers=_HEADINGS, tablefmt="pipe", colalign=alignment, disable_numparse=True)
+    return ["## What the features cost", grid, _LEGEND]
+
+
+def _cells(rows: Sequence[Row]) -> list[str]:
+    tokens, dollars = (_sum(rows, column, "answers_id") for column in ("answer_tokens", "answer_dollars"))
+    return [
+        str(len({row["embedding_id"] for row in rows})),
+        seconds_text(_sum(rows, "answer_seconds", "answers_id")),
+        "" if tokens is None else f"{tokens:,.0f}",
+        "" if dollars is None else f"{dollars:,.2f}",
+        seconds_text(_sum(rows, "finetune_seconds", "embedding_id")),
+        seconds_text(_sum(rows, "embed_seconds", "embedding_id")),
+    ]
+
+
+def _sum(rows: Sequence[Row], column: str, identity: str) -> float | None:
+    """Every piece of work once; None where none was measured."""
+    known = {row[identity]: row[column] for row in rows if row[column] is not None}
+    return math.fsum(known.values()) if known else None

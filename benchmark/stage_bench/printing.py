@@ -1,0 +1,84 @@
+"""What the commands print: lines to a terminal or a log, tables, boards."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from stage_bench.execution.running import Folders
+
+
+def entries(kind: str) -> list[dict[str, str]]:
+    """What `ls` says of one kind: name, summary, needs."""
+    from stage_bench import registry
+
+    if kind != "suites":
+        rows = [
+            {
+                "name": name,
+                "summary": getattr(spec, "summary", "") or getattr(spec, "hub_id", ""),
+                "needs": getattr(spec, "needs", ""),
+            }
+            for name, spec in sorted(registry.specs(kind).items())
+        ]
+        if kind == "features":
+            from stage_bench.suite import bundle
+
+            rows += [{"name": name, "summary": bundle.summary(name), "needs": ""} for name in bundle.names()]
+        return rows
+    from stage_bench import located_yaml
+    from stage_bench.suite.folders import folder
+
+    rows = []
+    for path in sorted(folder("suites").glob("*.yaml")):
+        value = located_yaml.load(path).value
+        rows.append({"name": path.name, "summary": str(value.get("description", "")), "needs": ""})
+    return rows
+
+
+def report(plan: Any, folders: Folders, console: Console, as_json: bool) -> dict[str, int]:
+    """Write the report; the board goes to standard output, the paths beside it."""
+    from stage_bench.execution import reporting
+    from stage_bench.runs.store import Store
+
+    rows = reporting.rows(plan, Store(folders.results, lambda line: say(console, line)))
+    counts = reporting.counts(rows)
+    if not counts["done"] and not counts["failed"]:
+        say(console, "no run is there yet, so there is no leaderboard")
+        if as_json:
+            print(json.dumps({"counts": counts, "files": [], "leaderboard": []}, indent=1))
+        return counts
+    board, paths = reporting.write(plan, rows, folders.reports, folders.results)
+    if as_json:
+        rows = json.loads(board.to_json(orient="records"))
+        print(json.dumps({"counts": counts, "files": [str(path) for path in paths], "leaderboard": rows}, indent=1))
+        return counts
+    from rich.console import Console
+
+    from stage_bench.leaderboard import tables
+
+    Console().print(tables.terminal(board))
+    for path in paths:
+        print(path)
+    if counts["missing"]:
+        say(console, f"{counts['missing']} of {len(plan.runs)} runs are not there yet")
+    return counts
+
+
+def note(console: Console, line: str) -> None:
+    """Something to look at while it lasts; nothing for a log."""
+    if console.is_terminal:
+        console.print(f"{line} ...", style="dim", highlight=False, markup=False)
+
+
+def say(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    from tabulate import tabulate
+
+    print(tabulate(rows, headers="keys", disable_numparse=True))
