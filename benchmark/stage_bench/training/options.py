@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, WithJsonSchema
+
+from stage_bench.training import spaces
 
 
 def _check_fanout(fanout: int) -> int:
@@ -74,28 +77,22 @@ def unread(option: str, training: dict[str, Any]) -> str | None:
     return f"{switch}: {str(value).lower()}" if value is not None else f"{switch} above 0"
 
 
-def _check_space(space: dict[str, Any]) -> dict[str, Any]:
-    for name, range_ in space.items():
-        if isinstance(range_, list):
-            if not range_:
-                raise ValueError(f"{name}: a list of choices must not be empty")
-        elif isinstance(range_, dict):
-            if set(range_) - {"low", "high", "log"} or not {"low", "high"} <= set(range_):
-                raise ValueError(f"{name}: a range is {{low, high}} and, if wanted, log: true")
-            low, high = range_["low"], range_["high"]
-            numbers = all(isinstance(bound, (int, float)) and not isinstance(bound, bool) for bound in (low, high))
-            if not numbers or low >= high:
-                raise ValueError(f"{name}: low must be a number below high")
-            if not isinstance(range_.get("log", False), bool):
-                raise ValueError(f"{name}: log is true or false")
-            if range_.get("log") and low <= 0:
-                raise ValueError(f"{name}: a logarithmic range starts above 0")
-        else:
-            raise ValueError(f"{name}: give a list of choices or a range {{low, high, log}}")
-    return space
+def switch_of(option: str) -> str | None:
+    """The option that another one waits for to be read; None where it waits for none."""
+    return _READ_WITH.get(option, (None, None))[0]
 
 
-Space = Annotated[dict[str, Any], AfterValidator(_check_space)]
+def _check_space(space: Any) -> Any:
+    if space is None or isinstance(space, str):
+        return space
+    if not isinstance(space, dict):
+        raise ValueError("a space is {option: what it may be}, or the name of a recipe")
+    return spaces.check(space)
+
+
+Space = Annotated[
+    Any, AfterValidator(_check_space), WithJsonSchema({"anyOf": [{"type": kind} for kind in ("object", "string")]})
+]
 
 
 def _check_distinct(seeds: list[int]) -> list[int]:
@@ -105,13 +102,40 @@ def _check_distinct(seeds: list[int]) -> list[int]:
 
 
 class TuningOptions(BaseModel):
-    """An Optuna study a (dataset, features, backbone); it sees training and validation labels only."""
+    """An Optuna study of a backbone's hyperparameters; it sees training and validation labels only."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     trials: StrictInt = Field(ge=1, description="trials in total: a study that has them is not continued")
-    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler")
+    sampler: Literal["tpe", "random", "grid", "gp"] = Field("tpe", description="what proposes values")
+    pruner: Literal["none", "median", "hyperband"] = Field("none", description="what gives trials up early")
+    timeout: Annotated[float, Field(gt=0, strict=True)] | None = Field(
+        None, description="seconds of all trials together after which no other one begins"
+    )
     seeds: Annotated[list[Annotated[StrictInt, Field(ge=0, lt=2**32)]], AfterValidator(_check_distinct)] = Field(
         default=[1000], min_length=1, description="seeds of a trial's runs; by default none of the reported ones"
     )
-    space: Space | None = Field(None, description="search space: option to a list of choices or {low, high, log}")
+    metric: Literal["val_accuracy", "val_loss"] = Field("val_accuracy", description="what the winner is best in")
+    scope: Literal["per-dataset", "per-dataset-llm", "shared"] = Field(
+        "per-dataset-llm", description="what has a study of its own: each dataset, each of its features, or nothing"
+    )
+    space: Space = Field(
+        None, description="option to a list, {choices, when} or {low, high, log, step, when}; or a recipe's name"
+    )
+
+
+@dataclass(frozen=True)
+class TuningChoice:
+    """A study as a suite wants it, every option settled; the fields are those of TuningOptions.
+
+    `space` is complete: option to a list of choices or to a range, with what it depends on.
+    """
+
+    trials: int
+    sampler: str
+    pruner: str
+    timeout: float | None
+    seeds: tuple[int, ...]
+    metric: str
+    scope: str
+    space: dict[str, Any]

@@ -1,148 +1,303 @@
-"""Hyperparameter search with Optuna: persisted, seeded, resumable, on validation accuracy only."""
+"""Hyperparameter search with Optuna: persisted, seeded, resumable, shared by processes, on validation nodes only."""
 
 from __future__ import annotations
 
-import json
+import math
 import time
+import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stage_bench import files
-from stage_bench.errors import JobError
+from stage_bench.errors import JobError, StageBenchError
+from stage_bench.training import spaces, studies
+from stage_bench.training.options import TuningChoice
+from stage_bench.training.studies import Study, Trial
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from stage_bench.training.proposals import Proposal, Proposals
+
+SIDE_BY_SIDE = 4
+"""Trials that may run at once: each is proposed without a look at the three before it, whether or not they have ended.
+So a study comes out the same whether one process works on it or four do."""
+_WAIT_SECONDS = 0.2  # from one look to the next at what other processes have done
+
+
+class Pruned(Exception):
+    """Raised by `report`: the trial is not worth going on with."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a trial came to, on validation nodes; the means of its seeds."""
+
+    val_accuracy: float
+    val_loss: float
+
+
+Report = Callable[[int, float], None]
+Objective = Callable[[dict[str, Any], Report], Scores]
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a study ended. values: the winning options; seconds: what all its trials took."""
+    """How a study ended.
+
+    values: the winner's, those of the options that are on. trials: all that count, `pruned` and `failed` among them.
+    seconds: what they took.
+    """
 
     values: dict[str, Any]
     val_accuracy: float
+    val_loss: float
     trials: int
+    pruned: int
+    failed: int
     seconds: float
 
 
-def read(folder: Path, id_: str, trials: int) -> Result | None:
-    """The result of the first `trials` trials of a study; None where it does not have that many, or none succeeded."""
-    try:
-        summary = json.loads((folder / f"{id_}.json").read_text(encoding="utf-8"))
-        history = summary["history"]
-    except (OSError, ValueError, KeyError, TypeError):
+def read(folder: Path, id_: str, choice: TuningChoice) -> Result | None:
+    """The result of the trials that a choice asks for, whatever came after them; None where they are not all there."""
+    found = _stored(folder, id_, choice)
+    return _result(found[1], choice) if found is not None else None
+
+
+def summary(folder: Path, id_: str, choice: TuningChoice) -> dict[str, Any] | None:
+    """What a report shows of a study (docs/tuning.md): its summary, with the trials that a choice asks for alone."""
+    found = _stored(folder, id_, choice)
+    if found is None:
         return None
-    if summary.get("schema_version") != SCHEMA_VERSION or len(history) < trials:
-        return None
-    good = [row for row in history[:trials] if row["val_accuracy"] is not None]
-    if not good:
-        return None
-    best = max(good, key=lambda row: row["val_accuracy"])  # the earliest of equals
-    seconds = sum(row["seconds"] for row in history[:trials])
-    return Result(best["values"], best["val_accuracy"], trials, round(seconds, 3))
+    content, trials = found
+    content |= _facts(trials, choice)
+    if len(found[1]) > len(trials):
+        note = f"importances were worked out from {len(found[1])} trials, and these are the first {len(trials)}"
+        content |= {"importances": {}, "importances_note": note}
+    return content
 
 
 def search(
     folder: Path,
     id_: str,
-    trials: int,
-    sampler: str,
-    space: dict[str, Any],
+    choice: TuningChoice,
     first: dict[str, Any],
-    objective: Callable[[dict[str, Any]], float],
+    objective: Objective,
     on_trial: Callable[[int, float], None] | None = None,
 ) -> Result:
-    """Run the trials that are missing, up to `trials` in total, and return the best.
+    """Run the trials that are missing and return the best; the study ends as `studies.counted` says.
 
-    first: the recipe's own values; where the space holds them they are the first trial.
-    objective: options to validation accuracy; an error makes the trial a failed one, and the study goes on.
+    first: the recipe's own values, complete; where the space holds them they are the first trial.
+    objective: from tried values to scores. It may call `report(step, accuracy)` as training goes on, `step` in epochs
+        over all runs of the trial; that raises Pruned where the pruner says so, which is to be let through. Any other
+        error makes the trial a failed one, and the study goes on.
+    on_trial: told how many trials have ended, and the winner's validation accuracy so far.
 
-    Every trial draws from a sampler seeded with its number, so that a study that was interrupted goes on as it would
-    have gone.
+    Several processes may call this for one study: they share its trials, and each returns once all have ended.
 
     Raises:
         JobError: every trial failed; the study is forgotten then, so that the next call tries again.
     """
-    import optuna
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-    from optuna.trial import TrialState
+    stored = read(folder, id_, choice)
+    if stored is not None:
+        return stored
+    from stage_bench.training.proposals import Proposals
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = Study(folder, id_)
+    proposals = Proposals(id_, choice, first)
+    size = _size(choice)
+    seen, problem = 0, ""
+    with study.working() as worker:
+        while True:
+            with study.locked():
+                trials = study.trials()
+                if seen and not trials:
+                    raise JobError("all its trials failed, in another process")
+                counted = studies.counted(trials, choice, size)
+                if counted is not None:
+                    return _end(study, choice, proposals, trials, counted, problem)
+                proposal, trial = _begin(study, trials, choice, proposals, worker) or (None, None)
+            if trial is None or proposal is None:
+                time.sleep(_WAIT_SECONDS)  # what is left is in the hands of other processes
+            else:
+                ended, error = _carry_out(trial, proposal, objective, choice.pruner != "none")
+                problem = problem or error
+                with study.locked():
+                    study.write(ended)
+                    trials = study.trials()
+            done = [trial for trial in trials if trial.ended]
+            if len(done) > seen and on_trial is not None:
+                winner = studies.best(done, choice.metric)
+                on_trial(len(done), winner.val_accuracy or 0.0 if winner else 0.0)
+            seen = max(seen, len(done))
 
-    def distribution(range_: Any) -> Any:
-        if isinstance(range_, list):
-            return CategoricalDistribution(range_)
-        kind = IntDistribution if all(isinstance(range_[end], int) for end in ("low", "high")) else FloatDistribution
-        return kind(range_["low"], range_["high"], log=range_.get("log", False))
 
-    distributions = {name: distribution(range_) for name, range_ in sorted(space.items())}
-    folder.mkdir(parents=True, exist_ok=True)
-    journal = folder / f"{id_}.journal"
-    _drop_unfinished_line(journal)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    study = optuna.create_study(study_name=id_, storage=storage, direction="maximize", load_if_exists=True)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-        # Killed in the middle: Optuna would count it as running for ever. It is run anew under another number.
-        storage.set_trial_user_attr(trial._trial_id, "interrupted", True)  # a finished trial takes no attribute
-        storage.set_trial_state_values(trial._trial_id, TrialState.FAIL, None)
+def _stored(folder: Path, id_: str, choice: TuningChoice) -> tuple[dict[str, Any], list[Trial]] | None:
+    """A study's summary and the trials that a choice asks for; None where it has not ended, or nothing in it has."""
+    found = studies.load(folder / f"{id_}.json")
+    if found is None:
+        return None
+    trials = studies.counted(found[1], choice, _size(choice))
+    if trials is None or studies.best(trials, choice.metric) is None:
+        return None
+    return found[0], trials
 
-    def history() -> list[dict[str, Any]]:
-        return [
-            {
-                "values": trial.params,
-                "val_accuracy": trial.value,
-                "error": trial.user_attrs.get("error", ""),
-                "seconds": trial.user_attrs["seconds"],
-            }
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-            if "seconds" in trial.user_attrs and "interrupted" not in trial.user_attrs
-        ]
 
-    last_error: Exception | None = None
-    fits = all(name in first and _holds(distributions[name], first[name]) for name in distributions)
-    while (done := len(history())) < trials:
-        study.sampler = (
-            optuna.samplers.TPESampler(seed=done, n_startup_trials=max(5, trials // 4))
-            if sampler == "tpe"
-            else optuna.samplers.RandomSampler(seed=done)
-        )
-        if done == 0 and fits:
-            study.enqueue_trial({name: first[name] for name in distributions})
-        trial = study.ask(distributions)
-        begin = time.perf_counter()
-        value: float | None = None
-        try:
-            value = objective(trial.params)
-        except Exception as error:  # options that do not go together, out of memory: the others may do
-            last_error = error
-            name = "" if isinstance(error, JobError) else f"{type(error).__name__}: "
-            trial.set_user_attr("error", name + " ".join(str(error).split()))
-        trial.set_user_attr("seconds", round(time.perf_counter() - begin, 4))
-        study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
-        if on_trial is not None:
-            finished = [row["val_accuracy"] for row in history() if row["val_accuracy"] is not None]
-            on_trial(done + 1, max(finished, default=0.0))
-    rows = history()
-    if all(row["val_accuracy"] is None for row in rows):
-        journal.unlink()
-        raise JobError(f"all {len(rows)} trials failed; the first: {rows[0]['error']}") from last_error
-    summary = {"schema_version": SCHEMA_VERSION, "id": id_, "space": space, "sampler": sampler, "history": rows}
-    files.write_json(folder / f"{id_}.json", summary)
-    result = read(folder, id_, trials)
+def _size(choice: TuningChoice) -> int | None:
+    return sum(1 for _ in spaces.grid(choice.space)) if choice.sampler == "grid" else None
+
+
+def _result(trials: list[Trial], choice: TuningChoice) -> Result | None:
+    winner = studies.best(trials, choice.metric)
+    if winner is None:
+        return None
+    assert winner.val_accuracy is not None
+    assert winner.val_loss is not None
+    return Result(
+        values=winner.values,
+        val_accuracy=winner.val_accuracy,
+        val_loss=winner.val_loss,
+        trials=len(trials),
+        pruned=sum(trial.state == studies.PRUNED for trial in trials),
+        failed=sum(trial.state == studies.FAILED for trial in trials),
+        seconds=round(sum(trial.seconds for trial in trials), 3),
+    )
+
+
+def _begin(
+    study: Study, trials: list[Trial], choice: TuningChoice, proposals: Proposals, worker: str
+) -> tuple[Proposal, Trial] | None:
+    """Take a trial: one whose process is gone, else a new one; None where there is none to take."""
+    wanted = studies.wanted(choice, _size(choice))
+    for trial in trials[:wanted]:
+        if not trial.ended and not study.is_alive(trial.worker):
+            known = _known(trials, trial.number)
+            if all(earlier.ended for earlier in known):
+                return _taken(study, proposals.next(trial.number, known, trial.values), trial.number, worker)
+    known = _known(trials, len(trials))
+    waits = not all(earlier.ended for earlier in known)
+    if waits or len(trials) >= wanted or studies.has_timed_out(trials, choice):
+        return None
+    return _taken(study, proposals.next(len(trials), known), len(trials), worker)
+
+
+def _known(trials: list[Trial], number: int) -> list[Trial]:
+    """The trials from which that one is proposed: the same ones, however many processes share the study."""
+    return trials[: max(0, number - SIDE_BY_SIDE + 1)]
+
+
+def _taken(study: Study, proposal: Proposal, number: int, worker: str) -> tuple[Proposal, Trial]:
+    trial = Trial(number=number, values=proposal.values, worker=worker)
+    study.write(trial)
+    return proposal, trial
+
+
+def _carry_out(trial: Trial, proposal: Proposal, objective: Objective, prunes: bool) -> tuple[Trial, str]:
+    """The trial as it ended, and the traceback of one that failed."""
+    from stage_bench.training.proposals import REPORT_EVERY
+
+    reports: list[list[float]] = []
+
+    def report(step: int, accuracy: float) -> None:
+        if not prunes or step % REPORT_EVERY or (reports and step <= reports[-1][0]):
+            return
+        reports.append([step, accuracy])
+        if proposal.report(step, accuracy):
+            raise Pruned(f"given up at epoch {step}")
+
+    begin = time.perf_counter()
+    problem = ""
+    try:
+        scores = objective(dict(trial.values), report)
+        for name, value in asdict(scores).items():
+            if not math.isfinite(value):
+                raise JobError(f"{name} is {value}")
+        ended = replace(trial, state=studies.OK, val_accuracy=scores.val_accuracy, val_loss=scores.val_loss)
+    except Pruned as stop:
+        ended = replace(trial, state=studies.PRUNED, error=str(stop))
+    except Exception as error:  # options that do not go together, out of memory: the others may do
+        ended = replace(trial, state=studies.FAILED, error=_reason(error))
+        problem = "".join(traceback.format_exception(error))  # as text: the error itself would keep a model alive
+    seconds = round(time.perf_counter() - begin, 4)
+    return replace(ended, seconds=seconds, worker="", reports=reports, pruning=proposal.noted), problem
+
+
+def _reason(error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    if not isinstance(error, StageBenchError):
+        reason = f"{type(error).__name__}: {reason}"
+    if isinstance(error, MemoryError) or ("alloc" in reason and "memory" in reason):
+        reason = f"out of memory: {reason}"
+    return reason
+
+
+def _end(
+    study: Study,
+    choice: TuningChoice,
+    proposals: Proposals,
+    trials: list[Trial],
+    counted: list[Trial],
+    problem: str,
+) -> Result:
+    """Write the summary, under the study's lock.
+
+    Raises:
+        JobError: no trial was carried to its end.
+    """
+    result = _result(counted, choice)
     if result is None:
-        raise JobError(f"the first {trials} trials failed; the first: {rows[0]['error']}")
+        if studies.best(trials, choice.metric) is None:
+            study.forget()
+        failed = [trial for trial in counted if trial.state == studies.FAILED]
+        what = f"all {len(counted)} trials failed"
+        if len(failed) < len(counted):
+            what = f"no trial of {len(counted)} was carried to its end: {len(failed)} failed, the others were given up"
+        refused = JobError(f"{what}; the first: {failed[0].error}" if failed else what)
+        if problem:
+            refused.add_note(problem)
+        raise refused
+    shown = [trial for trial in trials if trial.ended and trial.number < _all_ended(trials)]
+    importances, note = proposals.importances(shown)
+    content = {
+        "schema_version": studies.SCHEMA_VERSION,
+        "id": study.id,
+        "space": choice.space,
+        "sampler": choice.sampler,
+        "pruner": choice.pruner,
+        "metric": choice.metric,
+        "scope": choice.scope,
+        "seeds": list(choice.seeds),
+        "starts_with_recipe": proposals.first is not None,
+        "importances": importances,
+        "importances_note": note,
+        **_facts(shown, choice),
+    }
+    files.write_json(study.summary_path, content)
     return result
 
 
-def _drop_unfinished_line(journal: Path) -> None:
-    """A machine that stopped in the middle of a line leaves a journal that Optuna refuses."""
-    if journal.is_file() and not (data := journal.read_bytes()).endswith(b"\n"):
-        files.write_bytes(journal, data[: data.rfind(b"\n") + 1])
+def _all_ended(trials: list[Trial]) -> int:
+    """How many trials have ended before the first that has not."""
+    return next((trial.number for trial in trials if not trial.ended), len(trials))
 
 
-def _holds(distribution: Any, value: Any) -> bool:
-    if hasattr(distribution, "choices"):
-        return value in distribution.choices
-    return isinstance(value, (int, float)) and distribution.low <= value <= distribution.high
+def _facts(trials: list[Trial], choice: TuningChoice) -> dict[str, Any]:
+    """What a summary says of the trials that are in it."""
+    winner = studies.best(trials, choice.metric)
+    assert winner is not None
+    size = _size(choice)
+    ended = "trials"
+    if size is not None and len(trials) == size < choice.trials:
+        ended = "grid"
+    elif len(trials) < choice.trials:
+        ended = "timeout"
+    rows = [asdict(trial) for trial in trials]
+    for row in rows:
+        del row["worker"], row["reports"], row["pruning"]
+    return {
+        "asked": choice.trials,
+        "timeout": choice.timeout,
+        "ended": ended,
+        "winner": winner.number,
+        "history": rows,
+    }
