@@ -1,5 +1,6 @@
 """From what a suite says to its jobs: features of a split, bundles, ensembles across inputs, studies' scope."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from stage_bench.suite.jobs import EmbedJob, EnsembleJob, TrainJob, TuneJob
 def plan(place: Any, available: bool = False, **suite: Any) -> Any:
     if not (place / "data").is_dir():
         tiny.write_folder(place / "data")
-    import json
 
     standard = {"name": "tiny", "datasets": [{"name": "tiny", "path": "data"}], "backbones": ["mlp"], "seeds": 2}
     (place / "suite.yaml").write_text(json.dumps({**standard, **suite}))
@@ -169,3 +169,23 @@ def test_available_leaves_out_what_is_not_here_and_says_what_it_needs(tmp_path, 
     assert "e5-large-v2 on tiny is left out: its weights are not here" in said
     assert "hf download intfloat/e5-large-v2" in said
     assert "gpt-predictions on tiny is left out" in said
+
+
+def test_what_a_bundle_is_given_goes_to_the_sets_that_read_it(tmp_path):
+    answers = tmp_path / "said"
+    answers.mkdir()
+    for node in range(120):
+        said = {"choices": [{"message": {"content": "nn, because of the words"}}]}
+        (answers / f"{node}.json").write_text(json.dumps(said))
+    given = {"name": "tape", "llm": "minilm", "epochs": 2, "answers": {"upstream": "said"}}
+    made = plan(tmp_path, features=[given], seeds=1)
+    ta, e, p = (
+        next(job.choice for job in of(EmbedJob, made) if job.features.endswith(name)) for name in ("TA", "E", "P")
+    )
+    assert (ta.answers, ta.options["text"], ta.options["epochs"], ta.llm.label) == (None, "node", 2, "minilm")
+    assert (e.answers.kind, e.options["text"], e.options["epochs"]) == ("upstream", "explanation", 2)
+    assert (p.answers.kind, p.llm) == ("upstream", None)
+    with pytest.raises(StageBenchError, match="answers is read only with text: explanation"):
+        plan(tmp_path, features=[{"name": "finetuned-lm", "answers": {"upstream": "said"}}])
+    with pytest.raises(StageBenchError, match="float16 weights lose the small steps"):
+        plan(tmp_path, features=[{"name": "finetuned-lm", "llm": {"name": "minilm", "dtype": "float16"}}])

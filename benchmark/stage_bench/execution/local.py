@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from stage_bench.execution.runner import Result, Runner
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs.store import Store
 from stage_bench.suite.jobs import EmbedJob, EnsembleJob, Job, TrainJob, TuneJob
+from stage_bench.training.tuning import SIDE_BY_SIDE
 
 _STEP_EVERY = 0.2  # seconds between a worker's reports about one job
 
@@ -98,15 +100,28 @@ class LocalExecutor:
                     return
                 pending.remove(job)
                 self.progress.start(job)
-                worker.job = job
-                with suppress(OSError):  # that a worker died is what _collect finds out
-                    worker.connection.send(job)
+                self._send(worker, job)
             else:
                 if any(worker.job for worker in self._workers):
                     return
                 pending.remove(job)
                 self._do_here(job)
                 return  # what it was needed for may stand before what comes next
+        self._share_studies()
+
+    def _share_studies(self) -> None:
+        """Workers that nothing is left for join the studies of others, which come out the same (proposals.py)."""
+        while studies := [worker.job for worker in self._workers if isinstance(worker.job, TuneJob)]:
+            counts = Counter(job.id for job in studies)
+            least = min(studies, key=lambda job: counts[job.id])
+            if counts[least.id] >= SIDE_BY_SIDE or (worker := self._idle_worker()) is None:
+                return
+            self._send(worker, least)
+
+    def _send(self, worker: _Worker, job: Job) -> None:
+        worker.job = job
+        with suppress(OSError):  # that a worker died is what _collect finds out
+            worker.connection.send(job)
 
     def _is_small(self, job: Job) -> bool:
         """Whether a job is to run in a worker process."""
@@ -163,15 +178,22 @@ class LocalExecutor:
                 reason = f"its process was killed by signal {-code}" if code < 0 else f"its process ended with {code}"
                 job = worker.job
                 self._workers.remove(worker)
+                if self._is_shared(job):
+                    continue  # the others take over the trial that it had
                 self._finish(job, self.here.fail(job, JobError(f"{reason}; out of memory?")))
                 continue
             if kind == "step":
-                self.progress.step(worker.job, *content)
+                if worker.job.id in self.progress.running:  # it may be over in another process
+                    self.progress.step(worker.job, *content)
             elif kind == "line":
                 self.progress.line(*content)
             else:
                 job, worker.job = worker.job, None
-                self._finish(job, content[0])
+                if job.id in self.progress.running:
+                    self._finish(job, content[0])
+
+    def _is_shared(self, job: Job) -> bool:
+        return any(worker.job is not None and worker.job.id == job.id for worker in self._workers)
 
 
 def make_runner(setting: Setting, devices: Devices, say: Callable[[str], None]) -> Runner:

@@ -10,6 +10,22 @@ from stage_bench.errors import StageBenchError
 POOLINGS = ("mean", "mean-text", "last-token", "cls")
 DTYPES = ("float32", "bfloat16", "float16")
 LOADERS = ("transformers", "sentence-transformers", "bidirectional", "llm2vec", "nv-embed", "endpoint")
+PACKINGS = ("zip", "gguf", "static")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """Weights inside registry packages that must be made ready once (packaged.py); none of the packages' code runs."""
+
+    kind: str  # of PACKINGS; zip: a model's folder, gguf: a language model, static: a table of vectors, its tokenizer
+    files: tuple[str, ...]  # `package/path/in/it`; in their order they are the zip or the GGUF file
+    sha256: str  # of what they hold, one after the other
+    install: str  # the command that gets them and what reads them
+
+    @property
+    def as_published(self) -> bool:
+        """Whether the hub's repository has the same weights: a zip holds its folder, a GGUF file is quantised."""
+        return self.kind == "zip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +60,7 @@ class LLMSpec:
     weights_package: str = ""  # a registry package that holds the weights, found without running its code
     weights_extra: str = ""  # pip extra that installs it
     weights_sha256: str = ""  # of model.safetensors in it
+    packed: Packed | None = None  # where the weights lie in packages, but not as a folder that can be read
     price: float | None = None  # US dollars for a million tokens at the vendor's endpoint
     version: int = 1  # raise when the same options would give other embeddings
     needs: str = ""  # what to get before it can be used; empty: ready

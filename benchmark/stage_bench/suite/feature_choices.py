@@ -72,6 +72,8 @@ def _source(name: str, shown: str, given: dict[str, Any], document: Document, lo
     llm = answers = None
     if "llm" in model.model_fields:
         llm = _llm(given.get("llm", model.model_fields["llm"].default), name, document, [*location, "llm"])
+        if hasattr(settled, "unfit") and (problem := settled.unfit(llm)):
+            raise document.error([*location, "llm"], problem)
     if "answers" in model.model_fields:
         answers = _answers(given.get("answers"), settled, document, [*location, "answers"])
         if answers is not None and given.get("answers") is not None:
@@ -101,8 +103,11 @@ def _answers(value: Any, settled: Any, document: Document, location: Location) -
     """None where the source does not want any."""
     from stage_bench.answers.choice import AnswersEntry, choose
 
-    if value is None and not getattr(settled, "wants_answers", False):
+    wants = getattr(settled, "wants_answers", None)  # None: takes them, and does without
+    if value is None and not wants:
         return None
+    if wants is False:
+        raise document.error(location, "answers is read only with text: explanation", key=True)
     if value is not None and not isinstance(value, Mapping):
         raise document.error(location, "answers is a mapping: {upstream: FOLDER}, {endpoint: URL, model: NAME} or ...")
     entry = validate(AnswersEntry, dict(value or {}), document, location)
@@ -122,14 +127,13 @@ def _bundle(
         if member.name not in registry.specs("features"):
             problem = registry.unknown("feature source", member.name, registry.ready("features"))
             raise recipe.error([*at, "name"], problem)
-        spec = registry.get("features", member.name)
-        fields = registry.resolve(spec.options).model_fields if spec.options else {}
-        own = {key: value for key, value in given.items() if key in fields}
+        extra = dict(member.model_extra or {})
+        own = {key: value for key, value in given.items() if key in _fields(member.name, extra)}
         unused -= set(own)
         # By itself first, so that a mistake in the recipe has its place there.
-        choice = _source(member.name, "", dict(member.model_extra or {}), recipe, at)
+        choice = _source(member.name, "", extra, recipe, at)
         if own:
-            choice = _source(member.name, "", {**(member.model_extra or {}), **own}, document, location)
+            choice = _source(member.name, "", {**extra, **own}, document, location)
         choices.append(replace(choice, label=f"{shown}:{member.set}"))
     for key in sorted(unused):
         raise document.error([*location, key], f"no feature set of '{name}' has an option '{key}'", key=True)
@@ -137,3 +141,18 @@ def _bundle(
         return choices, None
     weights = tuple(float(member.weight) for member in bundle.features) if bundle.combine == "weighted" else None
     return choices, BundleChoice(shown, tuple(choice.label for choice in choices), bundle.combine, weights)
+
+
+def _fields(name: str, given: dict[str, Any]) -> set[str]:
+    """The options that a source has, without `answers` where what is given leaves them unread."""
+    spec = registry.get("features", name)
+    if not spec.options:
+        return set()
+    model = registry.resolve(spec.options)
+    fields = set(model.model_fields)
+    plain = {key: value for key, value in given.items() if key in fields and key not in _SETTLED}
+    try:
+        unread = getattr(model(**plain), "wants_answers", None) is False
+    except ValueError:  # said where the recipe is checked
+        unread = False
+    return fields - {"answers"} if unread else fields
