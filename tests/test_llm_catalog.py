@@ -47,6 +47,7 @@ MATRYOSHKA = {
     "nomic-embed",
     "snowflake-arctic-m-v1.5",
     "snowflake-arctic-l-v2.0",
+    "wordllama",
     "text-embedding-3-small",
     "text-embedding-3-large",
 }

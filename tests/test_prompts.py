@@ -72,6 +72,7 @@ FRAMES = {
     "gte-large": BARE,
     "all-mpnet-base-v2": BARE,
     "all-roberta-large-v1": BARE,
+    "deberta-base": BARE,
     "deberta-v3-base": BARE,
     "specter2": BARE,
     "nomic-embed": (None, "classification: ", ""),
@@ -79,6 +80,9 @@ FRAMES = {
     "snowflake-arctic-m-v1.5": BARE,
     "snowflake-arctic-l-v2.0": BARE,
     "potion-base-8m": BARE,
+    "wordllama": BARE,
+    "smollm2-135m-instruct-q4": INSTRUCT,
+    "gemma-3-270m-q4": INSTRUCT,
     "text-embedding-3-small": BARE,
     "text-embedding-3-large": BARE,
 }

@@ -45,6 +45,8 @@ def identity(graph: TextGraph, choice: LLMChoice) -> dict[str, Any]:
         spec.encoder if isinstance(spec.encoder, str) else getattr(spec.encoder, "__qualname__", repr(spec.encoder))
     )
     model = spec.hub_id or spec.name
+    if spec.packed is not None and not spec.packed.as_published:
+        model = f"{model}@{spec.packed.sha256}"
     if choice.path:
         model = weights.fingerprint(choice.path, choice.allow_pickle, choice.trust_remote_code)
     content = {
