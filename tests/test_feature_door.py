@@ -109,3 +109,16 @@ def test_the_record_says_what_the_features_cost(tmp_path, sources):
     assert rows["both"].weights.keys() == {rows["mlp"].id, rows["none"].id}
     page = (tmp_path / "reports" / "tiny").exists()
     assert not page  # carry_out does not report
+
+
+def test_what_was_made_elsewhere_has_no_known_cost(tmp_path, own_registry):
+    def given(setting: Setting, options: Any) -> Built:
+        return Built(np.eye(3, dtype=np.float32)[np.arange(setting.graph.num_nodes) % 3], elsewhere=True)
+
+    register_features(name="given", pipeline=given)(None)
+    tiny.write_folder(tmp_path / "data")
+    ensemble = {"name": "both", "members": ["mlp"], "inputs": "all"}
+    suite = {"features": ["given", "shallow"], "backbones": ["mlp"], "seeds": 1, "training": {"epochs": 2}}
+    assert tiny.carry_out(tmp_path, {**suite, "ensembles": [ensemble]}) == []
+    costs = {record.features: "embed" in record.seconds for record in tiny.records(tmp_path)}
+    assert costs == {"given": False, "shallow": True, "given+shallow": False}

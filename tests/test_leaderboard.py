@@ -200,9 +200,20 @@ def test_what_a_row_needs_once_is_counted_once() -> None:
         run("b", embedding_id="e2", embed_seconds=20.0, split_seed=1),
         run("c", embedding_id="e2", embed_seconds=0.0, split_seed=2),  # from the cache
         run("d", embedding_id=None, embed_seconds=500.0, split_seed=3),
-        run("e", embedding_id="e3", embed_seconds=None, split_seed=4),
     )[0]
     assert distinct["embed_seconds"] == 30.0
+
+
+def test_features_that_were_made_elsewhere_have_no_known_cost_and_no_total() -> None:
+    known = {"embedding_id": "e1", "embed_seconds": 10.0, "answers_id": "a1", "answer_seconds": 90.0}
+    tuned = {**known, "finetune_seconds": 200.0}
+    (row,) = built(run("a", split_seed=0, **tuned), run("b", split_seed=1, **{**tuned, "embedding_id": "e2"}))
+    # Answers once, fine-tuning and embedding for each split.
+    assert (row["embed_seconds"], row["total_seconds"]) == (90 + 2 * 210.0, 90 + 2 * 210.0 + 2 * 2.5)
+    for lost in ("answer_seconds", "embed_seconds"):
+        (row,) = built(run("a", split_seed=0, **tuned), run("b", split_seed=1, **{**tuned, lost: None}))
+        assert (row["embed_seconds"], row["total_seconds"]) == (None, None)
+        assert row["train_seconds"] == 2.0
 
 
 def test_an_ensemble_counts_each_study_once() -> None:

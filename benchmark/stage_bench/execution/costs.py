@@ -10,19 +10,29 @@ from stage_bench.runs.record import RunRecord
 
 
 def together(members: list[RunRecord], infer: float) -> dict[str, float]:
-    """An ensemble costs what its members cost; work that they share counts once."""
+    """An ensemble costs what its members cost; work that they share counts once.
+
+    Where it is not known what one's features cost, it is not known of all together.
+    """
     seconds = {"infer": infer + sum(member.seconds["infer"] for member in members)}
     seconds["train"] = sum(member.seconds["train"] for member in members)
     for phase, key in ONCE.items():
         shared = {getattr(member, key): member.seconds[phase] for member in members if phase in member.seconds}
-        if shared:
+        unknown = phase in FEATURES and any(getattr(member, key) and phase not in member.seconds for member in members)
+        if shared and not unknown:
             seconds[phase] = sum(shared.values())
     return {phase: round(value, 4) for phase, value in seconds.items()}
 
 
+FEATURES = ("answer", "embed")
+"""The phases that every run of such features has, unless it is not known what they took."""
+
+
 def feature_seconds(manifest: dict[str, Any]) -> dict[str, float]:
     """The phases in which features were made; one that was not measured is left out."""
-    phases = {"answer": "answer_seconds", "finetune": "finetune_seconds", "embed": "seconds"}
+    phases = {"answer": "answer_seconds", "finetune": "finetune_seconds"}
+    if not manifest.get("elsewhere"):
+        phases["embed"] = "seconds"
     return {phase: manifest[key] for phase, key in phases.items() if key in manifest}
 
 

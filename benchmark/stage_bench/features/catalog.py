@@ -31,7 +31,7 @@ SPECS = (
     FeatureSpec(
         name="ogb-features",
         summary="the features OGB ships with a dataset: its ogb_features.npy",
-        builder="stage_bench.features.matrix:build_ogb",
+        pipeline="stage_bench.features.matrix:run_ogb",
         options="stage_bench.features.options:StoredOptions",
         reads="stage_bench.features.matrix:reads_ogb",
         needs_text=False,

@@ -44,7 +44,7 @@ def run(setting: Setting, options: PredictionOptions) -> Built:
     if silent:
         total = setting.graph.num_nodes
         setting.step(total, total, f"predictions: {silent} of {total} nodes have none, so count as the first class")
-    return Built(_one_hot(ranked, setting.graph, options), logits, spent)
+    return Built(_one_hot(ranked, setting.graph, options), logits, spent, elsewhere=setting.answers is None)
 
 
 def build(graph: TextGraph, options: PredictionOptions) -> np.ndarray:

@@ -32,7 +32,7 @@ def run(setting: Setting, options: MatrixOptions) -> Built:
     """`build` with the split's seed."""
     begin = time.perf_counter()
     matrix = build(setting.graph, options, setting.split_seed)
-    return Built(matrix, spent={"seconds": time.perf_counter() - begin})
+    return Built(matrix, spent={"seconds": time.perf_counter() - begin}, elsewhere=True)
 
 
 def build(graph: TextGraph, options: MatrixOptions, split_seed: int = 0) -> np.ndarray:
@@ -45,9 +45,9 @@ def build(graph: TextGraph, options: MatrixOptions, split_seed: int = 0) -> np.n
     return _build(graph, _named(graph, options, split_seed), options.standardize)
 
 
-def build_ogb(graph: TextGraph, options: StoredOptions) -> np.ndarray:
+def run_ogb(setting: Setting, options: StoredOptions) -> Built:
     """The same of ogb_features.npy."""
-    return _build(graph, _OGB, options.standardize)
+    return Built(_build(setting.graph, _OGB, options.standardize), elsewhere=True)
 
 
 def per_split(options: MatrixOptions) -> bool:

@@ -117,7 +117,7 @@ def load(
             scores = _checked(built.logits, graph.num_nodes, choice, graph.num_classes)
             cache.keep(predictions_id(id_), graph.num_nodes, lambda: (scores, {"seconds": 0.0}), facts)
         shutil.rmtree(folder, ignore_errors=True)
-        return matrix, {"seconds": 0.0, **built.spent}
+        return matrix, {"seconds": 0.0, **built.spent, **({"elsewhere": 1.0} if built.elsewhere else {})}
 
     return cache.keep(id_, graph.num_nodes, make, facts)
 

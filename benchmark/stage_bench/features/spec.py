@@ -97,8 +97,11 @@ class Built:
     spent: what it cost. `seconds` of embedding alone, `finetune_seconds` of training a language model,
         `answer_seconds`, `answer_tokens` and `answer_dollars` of a chat model's answers as long as they took when they
         were given; whatever was not measured is left out.
+    elsewhere: whether the features, or what they are made of, came from somewhere else: what they cost is not known
+        then, and no total is shown for what is trained on them.
     """
 
     matrix: np.ndarray
     logits: np.ndarray | None = None
     spent: dict[str, float] = field(default_factory=dict)
+    elsewhere: bool = False

@@ -34,7 +34,8 @@ def build(runs: pd.DataFrame, published: pd.DataFrame, source: str) -> pd.DataFr
     Accuracies are fractions, times seconds, memory MB. `n_runs` counts finished runs; `train_seconds` and
     `infer_seconds` are means per run; `embed_seconds`, `diffuse_seconds` and `tune_seconds` count what a row
     needs once: each distinct embedding, diffusion or study once, however many runs used it; `embed_seconds` is all
-    that the features cost, a chat model's answers and the tuning of a language model included; `total_seconds` =
+    that the features cost, a chat model's answers and the tuning of a language model included, and empty, as is the
+    total, where that is not known; `total_seconds` =
     embed + diffuse + tune + n_runs x (train + infer), where a missing part adds nothing, and is empty where
     `train_seconds` is. A row with failed or missing runs is `partial` and has no rank; one without a finished run is
     `failed`. `source` says in every reproduced row where it comes from. Of `published` only rows on a
@@ -105,6 +106,8 @@ _ONCE = {
 }
 _FEATURES = ("answer_seconds", "finetune_seconds", "embed_seconds")
 """What features cost; one column of leaderboard.csv."""
+_ALWAYS = ("answer_seconds", "embed_seconds")
+"""Of these, what a run with such work has unless it was done elsewhere: then no total can be given."""
 
 
 def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapping[str, float]], source: str) -> Row:
@@ -122,9 +125,10 @@ def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapp
         row[column] = statistics.mean(_values(done, column))
     once = once_costs(done, alone)
     parts = [once[column] for column in _FEATURES if once[column] is not None]
-    row["embed_seconds"] = math.fsum(part for part in parts if part is not None) if parts else None
+    known = all(run[column] is not None for run in done for column in _ALWAYS if run[_ONCE[column]])
+    row["embed_seconds"] = math.fsum(part for part in parts if part is not None) if parts and known else None
     row |= {column: once[column] for column in ("diffuse_seconds", "tune_seconds")}
-    if row["train_seconds"] is not None:
+    if row["train_seconds"] is not None and known:
         once_seconds = sum(value or 0.0 for value in once.values())
         row["total_seconds"] = once_seconds + len(done) * (row["train_seconds"] + (row["infer_seconds"] or 0.0))
     for column in ("peak_memory_mb", "parameters"):

@@ -21,14 +21,17 @@ _HEADINGS = (
 
 _LEGEND = """\
 Features that are learnt from labels are made anew for each split: their seconds are those of all splits together. A
-chat model's answers do not depend on the split and count once; they may have been given elsewhere, and an empty cell
-was not measured. In the tables above all of this is part of *total s*."""
+chat model's answers do not depend on the split and count once. An empty cell was not measured: what was made elsewhere
+has a cost that is not known here, and rows on it have no *total s* in the tables above. For the others all of this is
+part of it."""
 
 
 def markdown(runs: pd.DataFrame) -> list[str]:
-    """A section, or nothing where no features cost more than their embedding."""
+    """A section, or nothing where all features cost their embedding and no more."""
     rows = [row for row in records(runs) if row["status"] == "ok" and row["kind"] == "train" and row["embedding_id"]]
-    if not any(row["answers_id"] or row["finetune_seconds"] is not None for row in rows):
+    if not any(
+        row["answers_id"] or row["finetune_seconds"] is not None or row["embed_seconds"] is None for row in rows
+    ):
         return []
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:

@@ -46,7 +46,8 @@ LEGEND = f"""\
 * **Train s/run** is the mean per run. **Total s** = embed + diffuse + tune + n × (train + infer), where train and infer
   are means per run and embedding, diffusion and tuning count once for a row: each distinct embedding, diffusion or
   study once, whatever number of runs or ensemble members used it. To *embed* belongs all that the features cost, a chat
-  model's answers and the tuning of a language model included. A part that was not measured adds nothing.
+  model's answers and the tuning of a language model included; where these were made elsewhere, what they cost is not
+  known, and there is no total. Another part that was not measured adds nothing.
   Every part is in leaderboard.csv.
   An ensemble's seconds are those of its members together.
 * **Memory** is the highest peak of a run in MB, on a CPU that of the whole process with its libraries; **parameters**
