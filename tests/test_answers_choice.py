@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stage_bench import located_yaml
+from stage_bench import fingerprint, located_yaml
 from stage_bench.answers import choice as choices
 from stage_bench.answers import prompts
 from stage_bench.answers.choice import AnswersChoice, AnswersEntry
@@ -118,8 +118,9 @@ def test_every_option_of_an_endpoint_reaches_the_choice(tmp_path):
         "{endpoint: 'https://h/v1/', model: org/m, prompt: 'Is {text} of {classes}, {top}?', top: 2, temperature: 0.5, "
         "max_tokens: 9, most_tokens: 100, most_dollars: 1.5, price_prompt: 1, price_completion: 2}",
     )
+    own = fingerprint.of_json("Is {text} of {classes}, {top}?")[:6]  # of two prompts of one's own, which it is
     assert chosen == AnswersChoice(
-        label="org/m(temperature=0.5,max_tokens=9,top=2,prompt=own)",
+        label=f"org/m(temperature=0.5,max_tokens=9,top=2,prompt={own})",
         kind="endpoint",
         url="https://h/v1",
         model="org/m",
@@ -159,6 +160,7 @@ def test_every_option_of_a_local_model_reaches_the_choice(tmp_path):
         ("{endpoint: true}", "an endpoint needs model: NAME"),
         ("{model: m}", "model: has no effect on answers that are there already"),
         ("{temperature: 1}", "temperature: has no effect on answers that are there already"),
+        ("{temperature: 0}", "temperature: has no effect on answers that are there already"),
         ("{top: 2}", "top: has no effect on answers that are there already"),
         ("{endpoint: true, model: m, dtype: float32}", "dtype: has no effect on a model that a server runs"),
         ("{local: a/b, model: m}", "model: has no effect on a model that runs here"),

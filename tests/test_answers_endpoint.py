@@ -25,8 +25,11 @@ from stage_bench.answers.choice import AnswersChoice
 from stage_bench.answers.endpoint import ChatEndpoint
 from stage_bench.answers.source import Answers
 from stage_bench.datasets.textgraph import TextGraph
-from stage_bench.errors import JobError
+from stage_bench.errors import JobError, StageBenchError
+from stage_bench.features import gpt_predictions
+from stage_bench.features.options import PredictionOptions
 from stage_bench.features.spec import Setting
+from stage_bench.llms.server import Server
 from tiny import carry_out, records, text_graph, write_folder
 
 NODES = 24
@@ -335,6 +338,8 @@ def test_one_that_begins_to_refuse_everything(server, tmp_path):
         (raw({"data": []}), "the reply is none of a chat model: no `choices` ({'data': []})"),
         (raw({"error": "in a 200"}), "no `choices` (in a 200)"),
         (raw({"choices": [{"message": {"content": [1]}}]}), "no text in"),
+        (raw(b'{"choices": [{"message": {"content": "nn"}, "logprobs": NaN}]}'), "the reply holds NaN or an infinity"),
+        (raw(b"[" * 100_000), "the reply is nested too deeply"),
         (raw(b"", 307, Location="http://127.0.0.1:1/v2"), "sends on to http://127.0.0.1:1/v2"),
     ],
 )
@@ -463,6 +468,34 @@ def test_the_key_leaks_nowhere(server, tmp_path, monkeypatch, caplog, capfd, sta
     assert len(files) > 3
     for text in (said, caplog.text, *capfd.readouterr(), *files):
         assert not [part for part in (SECRET, SECRET[:6], SECRET[-6:]) if part in text]
+
+
+@pytest.mark.parametrize("word", ["none", "EMPTY", "x", "test"])
+def test_a_word_in_the_place_of_a_key_is_left_in_the_answers(server, tmp_path, monkeypatch, word):
+    """Servers that want no key are given one; what a model says of such words is no leak."""
+    monkeypatch.setenv("OPENAI_API_KEY", word)
+    said = f"Class: nn\nExplanation: {word} of the test texts is EMPTY, none"
+    server.answer = say(said)
+    assert load(tmp_path, chat(server)).explanations == [said] * NODES
+
+
+def test_whoever_was_told_to_stop_makes_no_other_attempt(server, monkeypatch):
+    """Not even where another request that was on its way then comes back well."""
+    monkeypatch.setattr(ChatEndpoint, "_pause", Server._pause)
+    monkeypatch.setattr(ChatEndpoint, "longest_wait", 0.01)
+    endpoint = ChatEndpoint(chat(server))
+    endpoint.close()
+    endpoint.answer("on its way")
+    server.answer = error(503, "busy")
+    with pytest.raises(JobError, match="503"):
+        endpoint.answer("on its way as well")
+    assert len(server.seen) == 2
+
+
+def test_what_cannot_be_had_is_not_asked_for(server, tmp_path):
+    with pytest.raises(StageBenchError, match="k: 6 ranks"):
+        gpt_predictions.run(setting(tmp_path, text_graph(NODES), chat(server)), PredictionOptions(k=6))
+    assert not server.seen
 
 
 # --- interruptions ---

@@ -161,6 +161,14 @@ def test_a_damaged_file_is_named(tmp_path, graph, content, says):
     assert f"gpt/5.json: no response of a chat model: {says}" in str(caught.value)
 
 
+def test_what_is_no_file_is_named(tmp_path, graph):
+    write(tmp_path / "gpt", graph)
+    (tmp_path / "gpt" / "5.json").unlink()
+    (tmp_path / "gpt" / "5.json").mkdir()
+    with pytest.raises(StageBenchError, match=r"gpt/5\.json cannot be read: Is a directory"):
+        load(tmp_path, graph)
+
+
 def test_answers_that_name_hardly_any_class(tmp_path, graph):
     wrong = {f"n{node}": response("Sociology") for node in range(NODES // 2)}
     write(tmp_path / "gpt", graph, **wrong)

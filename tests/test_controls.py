@@ -376,6 +376,18 @@ def test_scores_that_are_none_are_an_error(wrong):
         loop.solve(Wrong, task(), NoneOptions(), 0, Clock())
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_scores_from_another_device_than_the_tasks():
+    class OnCPU(Direct[NoneOptions]):
+        @classmethod
+        def solve(cls, task: loop.Task, options: NoneOptions, seed: int) -> Solution:
+            return Solution(torch.rand(NODES, CLASSES), 0)
+
+    here = task()
+    on_gpu = {name: getattr(here, name).cuda() for name in ("inputs", "labels", "train", "val")}
+    assert 0 <= loop.solve(OnCPU, dataclasses.replace(here, **on_gpu), NoneOptions(), 0, Clock()).val_accuracy <= 1
+
+
 def test_what_a_solution_says_of_itself():
     clock = Clock()
     fit = loop.solve(LabelPropagation, task(), LabelPropagationOptions(), 0, clock)

@@ -64,6 +64,18 @@ def test_the_suite_example_names_keys_that_exist():
     assert set(Suite.model_fields) - keys <= {"description"}, "docs/suites.md leaves a key out"
 
 
+@pytest.mark.parametrize("page", ["answers.md", "baselines.md", "finetuning.md"])
+def test_the_features_that_the_pages_show_can_be_asked_for(tmp_path, suite_file, page):
+    from stage_bench.suite.choices import choose
+    from stage_bench.suite.reading import read
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    for folder in re.findall(r"\.\./([\w/-]+)", block):
+        (tmp_path / folder).mkdir(parents=True)
+    suite = "name: a\ndatasets: [cora]\nbackbones: [gcn]\n" + block
+    assert choose(*read(suite_file(suite, "suites/a.yaml"))).features
+
+
 def test_every_command_of_the_pages_exists(stage_bench):
     text = "\n".join(page.read_text() for page in PAGES)
     commands = set(re.findall(r"stage-bench ([a-z]+)\b", text))

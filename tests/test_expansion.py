@@ -9,8 +9,9 @@ import pytest
 import tiny
 from stage_bench import register_features
 from stage_bench.errors import StageBenchError
-from stage_bench.execution import running
+from stage_bench.execution import reporting, running
 from stage_bench.features.spec import Built, Setting
+from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.suite.jobs import EmbedJob, EnsembleJob, TrainJob, TuneJob
 
 
@@ -189,3 +190,124 @@ def test_what_a_bundle_is_given_goes_to_the_sets_that_read_it(tmp_path):
         plan(tmp_path, features=[{"name": "finetuned-lm", "answers": {"upstream": "said"}}])
     with pytest.raises(StageBenchError, match="float16 weights lose the small steps"):
         plan(tmp_path, features=[{"name": "finetuned-lm", "llm": {"name": "minilm", "dtype": "float16"}}])
+
+
+def test_a_member_that_reads_no_features_takes_no_other_members_weight(tmp_path, sources):
+    entry = {"name": "w", "members": ["label-propagation", "mlp"], "inputs": "all", "combine": "weighted"}
+    entry["weights"] = [1, 2, 3, 40]
+    made = plan(tmp_path, features=["learnt", "fixed"], backbones=entry["members"], ensembles=[entry], seeds=1)
+    runs = {job.id: (job.features, job.backbone) for job in of(TrainJob, made)}
+    (job,) = of(EnsembleJob, made)
+    assert {runs[id_]: weight for id_, weight in zip(job.members, job.weights, strict=True)} == {
+        ("none", "label-propagation"): 1 + 3,
+        ("learnt", "mlp"): 2,
+        ("fixed", "mlp"): 40,
+    }
+
+
+def test_an_ensemble_across_inputs_that_cannot_be_is_said_to_be_left_out(tmp_path, sources, monkeypatch):
+    entry = {"name": "all", "members": ["none", "mlp"], "inputs": "all"}
+    made = plan(tmp_path, features=["learnt", "fixed"], backbones=["none", "mlp"], ensembles=[entry], seeds=1)
+    assert not of(EnsembleJob, made)
+    assert "ensemble all on tiny is left out: no two members on inputs that suit all" in made.left_out
+    # Nor where no input at all is left.
+    entry = {"name": "all", "members": ["label-propagation", "mlp"], "inputs": "all"}
+    made = plan(
+        tmp_path,
+        available=True,
+        features=["gpt-predictions"],
+        backbones=["label-propagation", "mlp"],
+        ensembles=[entry],
+        seeds=1,
+    )
+    assert [job.backbone for job in of(TrainJob, made)] == ["label-propagation"]
+    assert any(line.startswith("ensemble all on tiny is left out") for line in made.left_out)
+
+
+def test_the_report_of_a_dataset_on_which_nothing_can_be_run(tmp_path, sources):
+    tiny.write_folder(tmp_path / "data")
+    tiny.write_folder(tmp_path / "bare", 60)
+    (tmp_path / "data" / "gpt_preds.csv").write_text("".join("0\n" for _ in range(120)))
+    datasets = [{"name": name, "path": path} for name, path in (("tiny", "data"), ("bare", "bare"))]
+    made = plan(tmp_path, available=True, datasets=datasets, features=["gpt-predictions"])
+    assert {job.dataset for job in made.jobs} == {"tiny"}
+    lines = reporting._configuration(made)
+    assert any(line.startswith("tiny: 120 nodes") for line in lines)
+    assert not any(line.startswith("bare: ") for line in lines)
+
+
+def test_available_looks_at_what_features_are_made_with(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    asked = {"endpoint": True, "model": "chatty"}
+    local = {"local": "some/chat-model"}
+    deberta = {"name": "deberta-base", "allow_pickled_weights": True}
+    features = [
+        "shallow",
+        {"name": "finetuned-lm", "llm": deberta},
+        {"name": "gpt-predictions", "answers": asked},
+        {"name": "gpt-predictions", "answers": local},
+    ]
+    assert len({job.features for job in of(TrainJob, plan(tmp_path, features=features, seeds=1))}) == 4
+    made = plan(tmp_path, available=True, features=features, seeds=1)
+    assert {job.features for job in of(TrainJob, made)} == {"shallow"}
+    said = "\n".join(made.left_out)
+    assert "finetuned-lm on tiny is left out: llm 'deberta-base': its weights are not here" in said
+    assert "answers of 'chatty': no server is named: set $OPENAI_BASE_URL" in said
+    assert "answers of 'chat-model': its weights are not here" in said
+    assert "cannot be fetched" not in said
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
+    made = plan(tmp_path, available=True, features=features, seeds=1)
+    assert {job.features for job in of(TrainJob, made)} == {"shallow", "gpt-predictions(answers=chatty)"}
+    # What is there already needs nothing.
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    (asking,) = (job for job in of(EmbedJob, made) if job.choice.answers is not None)
+    cache = EmbeddingCache(tmp_path / "results" / "embeddings")
+    cache.keep(asking.id, 120, lambda: (np.ones((120, 2), dtype=np.float32), {"seconds": 0.0}), {})
+    made = plan(tmp_path, available=True, features=features, seeds=1)
+    assert {job.features for job in of(TrainJob, made)} == {"shallow", "gpt-predictions(answers=chatty)"}
+
+
+def test_inputs_that_differ_in_their_instruction_alone_have_two_names(tmp_path):
+    llm = {"name": "e5-mistral-7b-instruct", "dtype": "bfloat16"}
+    features = [{"name": "lora", "llm": {**llm, "instruction": text}} for text in ("none", "say what it is about")]
+    entry = {"name": "both", "members": ["mlp"], "inputs": "all"}
+    made = plan(tmp_path, features=features, ensembles=[entry], seeds=1)
+    assert len(of(TrainJob, made)) == 2
+    (job,) = of(EnsembleJob, made)
+    assert sorted(job.members) == sorted(run.id for run in of(TrainJob, made))
+
+
+def test_nothing_is_tuned_on_a_reported_seed_unless_the_suite_says_so(tmp_path, sources):
+    with pytest.raises(StageBenchError, match="seed 1000 would be tuned on, and is reported; name others"):
+        plan(tmp_path, features=["fixed"], seeds=[7, 1000], tuning={"trials": 2})
+    entry = {"name": "mlp", "tuning": {"trials": 2}}
+    with pytest.raises(StageBenchError, match="seed 1000 would be tuned on, and is reported"):
+        plan(tmp_path, features=["fixed"], seeds=[1000], backbones=[entry])
+    assert plan(tmp_path, features=["fixed"], seeds=[1000], tuning={"trials": 2, "seeds": [1000]}).jobs
+
+
+def test_a_study_of_several_datasets_is_shown_with_the_split_of_the_largest(tmp_path, sources):
+    tiny.write_folder(tmp_path / "data")
+    tiny.write_folder(tmp_path / "small", 60)
+    datasets = [{"name": "small", "path": "small", "split": "random-50-25-25"}, {"name": "tiny", "path": "data"}]
+    tuning = {"trials": 2, "scope": "shared"}
+    (job,) = of(TuneJob, plan(tmp_path, datasets=datasets, features=["fixed"], tuning=tuning, seeds=1))
+    assert (job.dataset, job.split) == ("tiny", "random-60-20-20")
+
+
+def test_a_bundles_weights_are_read_only_where_they_weigh(tmp_path, sources, monkeypatch):
+    folder = tmp_path / "baselines"
+    folder.mkdir()
+    from stage_bench.suite import bundle, folders
+
+    for path in folders.folder("baselines").glob("*.yaml"):
+        (folder / path.name).write_text(path.read_text())
+    sets = "features:\n  - {set: L, name: learnt, weight: 2}\n  - {set: F, name: fixed}\n"
+    (folder / "duo.yaml").write_text(f"name: duo\ndescription: two\ncombine: mean-logit\n{sets}")
+    for module in (folders, bundle):
+        monkeypatch.setattr(module, "folder", lambda name: folder if name == "baselines" else tmp_path)
+    with pytest.raises(StageBenchError, match="weight is read only with combine: weighted"):
+        plan(tmp_path, features=["duo"])

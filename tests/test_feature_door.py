@@ -78,8 +78,28 @@ def test_costs_and_predictions_are_kept_and_the_folder_for_work_is_not(tmp_path,
     assert len(seen) == 2  # another split is another training
     assert seen[1].folder != seen[0].folder
     shutil.rmtree(cache.root / source.predictions_id(manifest["id"]))
-    with pytest.raises(JobError, match="the predictions of 'learnt' are damaged or absent; remove"):
+    with pytest.raises(JobError, match="the predictions of 'learnt' are damaged or absent; remove") as refused:
         source.load_predictions(graph, choice, cache, split)
+    # What it says to remove is what brings them back.
+    shutil.rmtree(str(refused.value).partition("; remove ")[2])
+    source.load(graph, choice, cache, "cpu", split=split)
+    assert source.load_predictions(graph, choice, cache, split).shape == (120, 3)
+
+
+def test_the_folder_for_work_is_there_until_the_features_are(tmp_path, sources, monkeypatch):
+    graph, cache = tiny.text_graph(), EmbeddingCache(tmp_path / "results" / "embeddings")
+    split, choice = random_split(graph.labels, "random-60-20-20", 0), FeatureChoice("learnt", "learnt", {})
+    write = EmbeddingCache._write_shard
+
+    def killed(self: Any, id_: str, *more: Any) -> None:
+        if (self.root / id_ / "work").exists():
+            raise KeyboardInterrupt
+        write(self, id_, *more)
+
+    monkeypatch.setattr(EmbeddingCache, "_write_shard", killed)
+    with pytest.raises(KeyboardInterrupt):
+        source.load(graph, choice, cache, "cpu", split=split)
+    assert (seen[0].folder / "checkpoint").exists()
 
 
 @pytest.mark.parametrize(

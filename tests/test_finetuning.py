@@ -1,6 +1,7 @@
 """Fine-tuned language models as feature sources: that they learn from training labels alone, and as is said."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +173,18 @@ def test_validation_labels_select_and_do_not_train(models: Path, tmp_path: Path)
     assert made[0] == made[1]
 
 
+def test_the_environment_changes_nothing(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As in a process that torchrun or accelerate's launcher started, or a batch system with MPI."""
+    setting = finetuned.setting(tmp_path, models / "bert")
+    plain = build(setting, FinetuningOptions(**{**QUICK, "epochs": 1}))
+    told = {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2", "RANK": "1"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    other = build(dataclasses.replace(setting, folder=tmp_path / "other"), FinetuningOptions(**{**QUICK, "epochs": 1}))
+    assert other.matrix.tobytes() == plain.matrix.tobytes()
+    assert {name: os.environ[name] for name in told} == told
+
+
 def test_the_seed_decides(models: Path, tmp_path: Path):
     def run(name: str, seed: int) -> bytes:
         setting = finetuned.setting(tmp_path, models / "bert", split_seed=seed, folder=tmp_path / name)
@@ -301,7 +314,7 @@ def test_validation_leaves_the_threads_of_training(models: Path, tmp_path: Path)
     from stage_bench.finetuning.classifier import Classifier
 
     before = torch.get_num_threads()
-    encoder = encoders.load(finetuned.setting(tmp_path, models / "bert").llm, "cpu:0")
+    encoder = encoders.load(finetuned.setting(tmp_path, models / "bert").llm, "cpu", training=True)
     try:
         torch.set_num_threads(3)
         Classifier(encoder, 3, FinetuningOptions()).predict(encoder.tokenize(["neuron", "a genome"], [0, 0]))

@@ -53,7 +53,7 @@ def test_adapters_and_head_are_trained_and_nothing_else(name: str, models: Path,
     """Every adapter: one that the model passes by would stay at the zero it begins with."""
     setting = finetuned.setting(tmp_path, models / name)
     kept = {}
-    encoder = encoders.load(setting.llm, "cpu:0")
+    encoder = encoders.load(setting.llm, "cpu", training=True)
     before = {key: tensor.clone() for key, tensor in encoder.model.state_dict().items()}
     adapters.attach(encoder.model, LoraOptions(**QUICK), "tiny")
     for key, parameter in encoder.model.named_parameters():
@@ -86,7 +86,7 @@ def test_merged_and_unmerged_are_the_same(name: str, models: Path, tmp_path: Pat
 
 
 def test_merging_leaves_the_model_as_it_was_built(models: Path, tmp_path: Path):
-    encoder = encoders.load(finetuned.setting(tmp_path, models / "llama").llm, "cpu:0")
+    encoder = encoders.load(finetuned.setting(tmp_path, models / "llama").llm, "cpu", training=True)
     before = {name: type(module) for name, module in encoder.model.named_modules()}
     adapters.attach(encoder.model, LoraOptions(**QUICK), "tiny")
     adapters.merge(encoder.model)
@@ -98,7 +98,7 @@ def test_adapters_by_hand(models: Path, tmp_path: Path):
     setting = finetuned.setting(tmp_path, models / "bert", normalize=False)
     built = build(setting, LoraOptions(**{**QUICK, "epochs": 1}, r=2, alpha=6))
     weights = stored(setting)
-    encoder = encoders.load(setting.llm, "cpu:0")
+    encoder = encoders.load(setting.llm, "cpu", training=True)
     for name, module in encoder.model.named_modules():
         down = weights.get(f"body.{name}.lora_A.default.weight")
         if down is not None:

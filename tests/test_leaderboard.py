@@ -18,7 +18,18 @@ from scipy import stats
 
 import stage_bench
 from stage_bench.errors import StageBenchError
-from stage_bench.leaderboard import board, comparison, files, plots, published, rows, statistics, tables, writing
+from stage_bench.leaderboard import (
+    board,
+    comparison,
+    feature_costs,
+    files,
+    plots,
+    published,
+    rows,
+    statistics,
+    tables,
+    writing,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = "STAGE_BENCH_UPDATE_GOLDEN"  # set it to write the golden files again, then read the difference
@@ -214,6 +225,18 @@ def test_features_that_were_made_elsewhere_have_no_known_cost_and_no_total() -> 
         (row,) = built(run("a", split_seed=0, **tuned), run("b", split_seed=1, **{**tuned, lost: None}))
         assert (row["embed_seconds"], row["total_seconds"]) == (None, None)
         assert row["train_seconds"] == 2.0
+
+
+def test_what_features_cost_is_told_apart_by_instruction() -> None:
+    answered = run("c", features="tape:E", embedding_id="e3", embed_seconds=1.0, answers_id="a", answer_seconds=9.0)
+    first, second = (run(name, embedding_id=name, embed_seconds=10.0, instruction=name) for name in ("default", "none"))
+    text = feature_costs.markdown(frame(first, second, answered))[1]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
+    assert [(row[1], row[2], row[3], row[-1]) for row in cells] == [
+        ("tape:E", "minilm", "1", "1.00"),
+        ("zero-shot", "minilm, default", "1", "10.0"),
+        ("zero-shot", "minilm, none", "1", "10.0"),
+    ]
 
 
 def test_an_ensemble_counts_each_study_once() -> None:

@@ -15,7 +15,6 @@ from stage_bench.backbones.options import BackboneOptions
 from stage_bench.datasets.splits import random_split
 from stage_bench.diffusion.recipe import IDENTITY, Recipe
 from stage_bench.execution.fitting import Fitter
-from stage_bench.execution.runner import Runner
 from stage_bench.runs.store import Store
 
 FEATURES = [{"name": "shallow", "dimension": 8}]

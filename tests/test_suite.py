@@ -169,8 +169,8 @@ def test_the_suite_that_the_mistakes_are_made_in_is_right(tiny_folder, suite_fil
         ("ensembles: [{name: mlp, members: [mlp, gcn]}]", "6:13: 'mlp' stands in ensembles twice"),
         ("ensembles: [{name: e, members: [mlp, gcn], combine: mean}]", "6:53: unknown combine 'mean'; did you mean"),
         # what needs something first
-        ("features: [simteg]", "4:12: feature source 'simteg': not in this version"),
-        ("features: [tape]", "4:12: feature source 'tape': not in this version"),
+        ("features: [simteg]", "4:12: dataset 'tiny' has no folder answers/"),
+        ("features: [tape]", "4:12: dataset 'tiny' has no folder answers/"),
         ("backbones: [{name: gcn, recipe: ogb-revgat}]", "5:13: recipe 'ogb-revgat' has no values for gcn; give this"),
         ("features: []", "1:1: a suite needs `llms` or `features`"),
         ("datasets: [cora]", "3:12: dataset 'cora' is not in the data folder "),

@@ -144,6 +144,19 @@ def test_a_line_that_was_not_finished(tmp_path):
     assert all(json.loads(line) for line in journal.read_text().splitlines())
 
 
+def test_a_line_is_not_written_behind_half_of_another(tmp_path):
+    """Whoever wrote it was killed, or had no room on the disk, while this process was at a trial of its own."""
+    journal = tmp_path / "study.trials.jsonl"
+
+    def objective(values: dict[str, Any], report: tuning.Report) -> tuning.Scores:
+        with journal.open("ab") as file:
+            file.write(b'{"number": 9, "val')
+        return tuning.Scores(0.5, 0.5)
+
+    assert search(tmp_path, objective, 2).trials == 2
+    assert [row["state"] for row in history(tmp_path)] == ["ok", "ok"]
+
+
 def test_a_line_that_never_came(tmp_path):
     """The machine went down before a trial's result was on the disk."""
     search(tmp_path / "undisturbed", undisturbed := Objective(), 3)

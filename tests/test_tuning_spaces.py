@@ -114,6 +114,7 @@ def test_what_is_no_grid():
     assert spaces.why_no_grid({"lr": {"low": 0.1, "high": 0.2}}) == "lr: grid needs lists or whole-number ranges"
     assert spaces.why_no_grid({"k": {"low": 1, "high": 9}, "x": ["a"]}) is None
     assert "more than 100,000 points" in spaces.why_no_grid({name: {"low": 1, "high": 99} for name in "abc"})
+    assert "more than 100,000 points" in spaces.why_no_grid({"seed": {"low": 0, "high": 10**15}})  # no list of them
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])

@@ -88,13 +88,13 @@ _NO_EFFECT = {
 def choose(entry: AnswersEntry, document: Document, location: list[str | int]) -> AnswersChoice:
     """Raises StageBenchError with the place in the suite, and what is valid."""
     # Where a recipe, or nothing at all, says `answers:`, there is no key to point at.
-    given = [key for key in ("upstream", "endpoint", "local") if getattr(entry, key) not in (None, False)]
+    given = [key for key in ("upstream", "endpoint", "local") if not _is_absent(getattr(entry, key))]
     if len(given) > 1:
         raise document.error([*location, given[1]], f"{' and '.join(given)}: choose one", key=True)
     kind = given[0] if given else "upstream"
     keys, what = _NO_EFFECT[kind]
     for key in keys:
-        if getattr(entry, key) not in (None, False):
+        if not _is_absent(getattr(entry, key)):
             raise document.error([*location, key], f"{key}: has no effect on {what}", key=True)
     settled: dict[str, Any] = {
         key: value for key in (*_ASKING, *_LIMITS, "dtype") if (value := getattr(entry, key)) is not None
@@ -147,6 +147,11 @@ def identity(graph: TextGraph, choice: AnswersChoice) -> dict[str, Any]:
         "other_names": {name: list(others) for name, others in question.other_names.items()},
         "parsing": parsing.VERSION,
     }
+
+
+def _is_absent(value: Any) -> bool:
+    """0 is there."""
+    return value is None or value is False
 
 
 def _check_prompt(entry: AnswersEntry, document: Document, location: list[str | int]) -> None:
@@ -213,5 +218,8 @@ def _label(name: str, settled: dict[str, Any]) -> str:
         if value not in (None, "", getattr(usual, key)):
             shown.append(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}")
     if settled.get("prompt"):
-        shown.append("prompt=own")
+        from stage_bench import fingerprint
+
+        # Two of one's own are compared side by side, and have to be told apart.
+        shown.append(f"prompt={fingerprint.of_json(settled['prompt'])[:6]}")
     return f"{name}({','.join(shown)})" if shown else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from stage_bench.answers import store
 from stage_bench.answers.choice import AnswersChoice
 from stage_bench.llms.server import KEY, URL, Refused, Server
 
+_SHORTEST_KEY = 8  # characters of a key that is one
 _OF_ONE_TEXT = (400, 413, 422)  # what a server answers that refuses a text, and one that understands no request of ours
 
 
@@ -60,6 +62,10 @@ class ChatEndpoint(Server):
         except store.Damaged as problem:
             said = self._line(str(reply.get("error") or reply) if isinstance(reply, dict) else str(reply))
             raise self._error(f"the reply is none of a chat model: {problem} ({said})") from None
+        try:
+            json.dumps(reply, allow_nan=False)
+        except ValueError:
+            raise self._error("the reply holds NaN or an infinity, which no JSON file can keep") from None
         return self._without_key(reply), time.perf_counter() - begin
 
     def failed(self, what: str) -> Exception:
@@ -80,8 +86,12 @@ class ChatEndpoint(Server):
         return reply
 
     def _without_key(self, value: Any) -> Any:
-        """A server may send back what it was sent."""
-        if not self._auth.key:
+        """A server may send back what it was sent.
+
+        A local server that wants no key is often given a word for one, such as `none` or `EMPTY`. That is no secret,
+        and answers hold such words.
+        """
+        if len(self._auth.key) < _SHORTEST_KEY or self._auth.key.isalpha():
             return value
         if isinstance(value, dict):
             return {self._without_key(name): self._without_key(each) for name, each in value.items()}

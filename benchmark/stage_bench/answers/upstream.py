@@ -49,6 +49,8 @@ def read(place: Path, num_nodes: int) -> Iterator[Answer]:
             answer = store.read(place, node)
         except store.Damaged as problem:
             raise StageBenchError(f"{store.path(place, node)}: no response of a chat model: {problem}") from None
+        except OSError as problem:
+            raise StageBenchError(f"{store.path(place, node)} cannot be read: {problem.strerror}") from None
         if answer is None:
             raise StageBenchError(f"{store.path(place, node)}: no such file")
         yield answer

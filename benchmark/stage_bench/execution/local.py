@@ -65,6 +65,7 @@ class LocalExecutor:
     failed: list[str] = field(default_factory=list)
     _errors: dict[str, str] = field(default_factory=dict)  # id of a failed job to the reason
     _workers: list[_Worker] = field(default_factory=list)
+    _deadly: set[str] = field(default_factory=set)  # studies that cost a worker its life
 
     def run(self, jobs: Sequence[Job]) -> None:
         self.here = make_runner(self.setting, self.devices, self.progress.line)
@@ -86,6 +87,8 @@ class LocalExecutor:
             needs = _needs(job)
             if needs & (unfinished - {job.id}):
                 continue
+            if any(worker.job is not None and worker.job.id == job.id for worker in self._workers):
+                continue  # the same study with another number of trials: the one goes on where the other ended
             broken = next((need for need in sorted(needs) if need in self._errors), None)
             if broken is not None:
                 pending.remove(job)
@@ -111,7 +114,11 @@ class LocalExecutor:
 
     def _share_studies(self) -> None:
         """Workers that nothing is left for join the studies of others, which come out the same (proposals.py)."""
-        while studies := [worker.job for worker in self._workers if isinstance(worker.job, TuneJob)]:
+        while studies := [
+            worker.job
+            for worker in self._workers
+            if isinstance(worker.job, TuneJob) and worker.job.id not in self._deadly
+        ]:
             counts = Counter(job.id for job in studies)
             least = min(studies, key=lambda job: counts[job.id])
             if counts[least.id] >= SIDE_BY_SIDE or (worker := self._idle_worker()) is None:
@@ -179,7 +186,8 @@ class LocalExecutor:
                 job = worker.job
                 self._workers.remove(worker)
                 if self._is_shared(job):
-                    continue  # the others take over the trial that it had
+                    self._deadly.add(job.id)  # the others take over the trial that it had, and may die of it too
+                    continue
                 self._finish(job, self.here.fail(job, JobError(f"{reason}; out of memory?")))
                 continue
             if kind == "step":

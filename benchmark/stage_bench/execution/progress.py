@@ -64,6 +64,7 @@ class _Running:
     began: float
     last_line: float
     first: tuple[float, int] | None = None  # when the first step came, and what was done by then: a resumed job's share
+    phase: tuple[int, str] = (0, "")  # what these steps are of
 
 
 class Progress:
@@ -105,8 +106,9 @@ class Progress:
         """Part of a job is done: texts, epochs or trials."""
         running = self.running[job.id]
         now = time.perf_counter()
-        if running.first is None:
-            running.first = (now, done)
+        phase = (total, what.partition(",")[0])
+        if running.first is None or running.phase != phase:  # a job may have several kinds of steps, one after another
+            running.first, running.phase = (now, done), phase
         since, before = running.first
         shown = what
         if done > before:

@@ -115,9 +115,15 @@ def write(plan: Plan, rows: Sequence[dict[str, Any]], reports: Path, results: Pa
         left_out=[*plan.left_out, *_comparable(plan, compared)],
         published_times=published.times(numbers) if suite.compare else None,
         studies=studies(plan, results),
-        models=[_model(choice.spec) for choice in {choice.spec.name: choice for choice in plan.choices.llms}.values()],
+        models=[_model(spec) for spec in _models(plan)],
     )
     return boards.read(reports / suite.name / "leaderboard.csv"), paths
+
+
+def _models(plan: Plan) -> list[LLMSpec]:
+    """The language models that embed, or are trained to."""
+    llms = [*plan.choices.llms, *(choice.llm for choice in plan.choices.features if choice.llm is not None)]
+    return list({choice.spec.name: choice.spec for choice in llms}.values())
 
 
 def _model(spec: LLMSpec) -> dict[str, str]:
@@ -155,7 +161,9 @@ def _configuration(plan: Plan) -> list[str]:
     suite = plan.choices.suite
     lines: list[str] = []
     for name, graph in plan.graphs.items():
-        protocol = next(job.split for job in plan.runs if job.dataset == name)
+        protocol = next((job.split for job in plan.runs if job.dataset == name), None)
+        if protocol is None:  # nothing that is at hand suits it
+            continue
         sizes = graph.split(protocol, plan.choices.seeds[0][0]).sizes
         lines.append(
             f"{name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} directed edges, {graph.num_classes} classes; "
@@ -166,7 +174,11 @@ def _configuration(plan: Plan) -> list[str]:
         f"hyperparameters: recipe {suite.recipe}" + (f", but {training} for every backbone" if training else "")
     )
     if suite.tuning is not None:
-        lines.append(f"every backbone is tuned: {suite.tuning.trials} trials a study on validation accuracy")
+        metric = "validation accuracy" if suite.tuning.metric == "val_accuracy" else "validation loss"
+        lines.append(
+            f"every backbone with something to search is tuned: {suite.tuning.trials} trials a study on {metric}, "
+            "unless its own entry says otherwise"
+        )
     for bundle in plan.choices.bundles:
         lines.append(f"{bundle.label}: {bundle.combine} of one model on each of {', '.join(bundle.members)}")
     pairs = [str(split) if split == init else f"{split}/{init}" for split, init in plan.choices.seeds]

@@ -224,7 +224,7 @@ class Runner:
                 "parameters": sum(member.metrics["parameters"] for member in members),
             },
             seconds={"load": self.load_seconds[job.dataset], **costs.together(members, clock.seconds["infer"])},
-            embedding_id="+".join(sorted({member.embedding_id for member in members})),
+            embedding_id="+".join(sorted({member.embedding_id for member in members} - {""})),
             diffusion_id="+".join(sorted({member.diffusion_id for member in members} - {""})),
             study_id="+".join(sorted({member.study_id for member in members} - {""})),
             answers_id="+".join(sorted({member.answers_id for member in members} - {""})),

@@ -16,9 +16,8 @@ from rich.console import Console
 from stage_bench import files
 from stage_bench.diffusion.budget import bytes_of
 from stage_bench.errors import StageBenchError
-from stage_bench.llms import weights
+from stage_bench.execution import at_hand
 from stage_bench.llms.cache import EmbeddingCache
-from stage_bench.llms.spec import LLMChoice
 from stage_bench.runs import provenance
 from stage_bench.runs.store import Store
 from stage_bench.suite import planning
@@ -50,16 +49,8 @@ def make_plan(
 
     available: leave out, with a word, what needs data or weights that are not here.
     """
-    return planning.make(read_suite(suite), folders.data, note, _can_embed(folders) if available else None)
-
-
-def _can_embed(folders: Folders) -> Callable[[LLMChoice, str], str]:
     cache = EmbeddingCache(folders.results / "embeddings")
-
-    def lack(choice: LLMChoice, id_: str) -> str:
-        return "" if cache.manifest(id_) is not None else weights.lack(choice)
-
-    return lack
+    return planning.make(read_suite(suite), folders.data, note, at_hand.judge(cache) if available else None)
 
 
 def todo(plan: Plan, folders: Folders, warn: Callable[[str], None]) -> list[Job]:

@@ -2,8 +2,6 @@
 
 from stage_bench.features.spec import FeatureSpec
 
-_LATER = "not in this version of stage-bench"
-
 SPECS = (
     FeatureSpec(
         name="shallow",

@@ -29,6 +29,7 @@ def run(setting: Setting, options: PredictionOptions) -> Built:
         StageBenchError: there is no prediction, or more ranks are asked for than there are classes.
         JobError: the answers cannot be had.
     """
+    _check_ranks(setting.graph, options)  # before answers are paid for
     if setting.answers is None:
         ranked, spent = _ranked(setting.graph), {}
     else:
@@ -36,7 +37,6 @@ def run(setting: Setting, options: PredictionOptions) -> Built:
 
         answers = load(setting)
         ranked, spent = answers.ranked, answers.spent
-    _check_ranks(setting.graph, options)
     logits = np.zeros((setting.graph.num_nodes, setting.graph.num_classes), dtype=np.float32)
     nodes, ranks = np.nonzero(ranked >= 0)
     logits[nodes, ranked[nodes, ranks]] = 1 / (ranks + 1)

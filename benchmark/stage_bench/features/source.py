@@ -102,6 +102,7 @@ def load(
     content = identity(graph, choice, split)
     id_ = fingerprint.of_json(content)
     spec: FeatureSpec = registry.get("features", choice.name)
+    folder = cache.root / id_ / "work"
     facts = {"content": content, "dataset": graph.name, "answers_id": answers_id(content)}
 
     def make() -> tuple[np.ndarray, dict[str, float]]:
@@ -109,17 +110,17 @@ def load(
             begin = time.perf_counter()
             matrix = registry.resolve(spec.builder)(_without_labels(graph, split), _options(choice))
             return _checked(matrix, graph.num_nodes, choice), {"seconds": time.perf_counter() - begin}
-        folder = cache.root / id_ / "work"
         built = _run(spec, graph, choice, split, folder, cache.root.parent, device, step)
         matrix = _checked(built.matrix, graph.num_nodes, choice)
         if spec.predicts:
             # First these: where the features are, the scores are too.
             scores = _checked(built.logits, graph.num_nodes, choice, graph.num_classes)
             cache.keep(predictions_id(id_), graph.num_nodes, lambda: (scores, {"seconds": 0.0}), facts)
-        shutil.rmtree(folder, ignore_errors=True)
         return matrix, {"seconds": 0.0, **built.spent, **({"elsewhere": 1.0} if built.elsewhere else {})}
 
-    return cache.keep(id_, graph.num_nodes, make, facts)
+    found = cache.keep(id_, graph.num_nodes, make, facts)
+    shutil.rmtree(folder, ignore_errors=True)  # not before: what it holds may have taken hours
+    return found
 
 
 def load_predictions(
@@ -130,9 +131,10 @@ def load_predictions(
     Raises:
         JobError: they are not there.
     """
-    id_ = predictions_id(fingerprint.of_json(identity(graph, choice, split)))
-    scores = cache.read(id_)
+    id_ = fingerprint.of_json(identity(graph, choice, split))
+    scores = cache.read(predictions_id(id_))
     if scores is None:
+        # They are made with the features, and with these alone.
         raise JobError(f"the predictions of '{choice.label}' are damaged or absent; remove {cache.root / id_}")
     return scores
 

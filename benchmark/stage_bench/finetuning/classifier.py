@@ -28,20 +28,20 @@ class Classifier(nn.Module):
         self.encoder = encoder
         self.body = encoder.model
         with torch.no_grad():
-            dimension = encoder._vectors(*encoder._padded(encoder.tokenize(["a"], [0]))).shape[1]
+            dimension = encoder.vectors(*encoder.padded(encoder.tokenize(["a"], [0]))).shape[1]
         self.head = head(options.head, dimension, num_classes, options.dropout).to(encoder.device)
         self.narrow = options.precision == "bfloat16"
 
     def forward(self, inputs: dict[str, Tensor], counted: Tensor) -> Tensor:
         """float32 [batch, num_classes]; counted: int64 [batch, tokens], 1 where a token counts in pooling."""
         with torch.autocast(counted.device.type, torch.bfloat16, enabled=self.narrow):
-            vectors = self.encoder._vectors(inputs, counted)
+            vectors = self.encoder.vectors(inputs, counted)
         logits: Tensor = self.head(vectors)
         return logits
 
     def batch(self, items: Sequence[Tokens]) -> dict[str, object]:
         """What `forward` takes, padded to the longest."""
-        inputs, counted = self.encoder._padded(items)
+        inputs, counted = self.encoder.padded(items)
         return {"inputs": inputs, "counted": counted}
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -67,7 +67,7 @@ class Classifier(nn.Module):
         with ExitStack() as stack:
             # What one thread says of threads holds in all: training goes on with as many as before.
             stack.callback(torch.set_num_threads, torch.get_num_threads())
-            pool = encoding._pool(self.encoder, kind)
+            pool = encoding.workers(self.encoder, kind)
             stack.callback(pool.shutdown, cancel_futures=True)
             futures = [pool.submit(self._infer, [items[i] for i in group]) for group in groups]
             for group, future in zip(groups, futures, strict=True):
@@ -87,7 +87,7 @@ class Classifier(nn.Module):
 
     @torch.no_grad()  # not inference mode: what a model keeps for later, such as relative positions, training needs
     def _infer(self, items: Sequence[Tokens]) -> tuple[np.ndarray, np.ndarray]:
-        vectors = self.encoder._vectors(*self.encoder._padded(items))
+        vectors = self.encoder.vectors(*self.encoder.padded(items))
         logits = self.head(vectors)
         if self.encoder.choice.normalize:
             vectors = nn.functional.normalize(vectors, dim=1)

@@ -84,9 +84,8 @@ def _encoder(choice: LLMChoice, device: str, options: FinetuningOptions) -> Toke
     from stage_bench.llms import encoders
     from stage_bench.llms.token_model import TokenModel
 
-    encoding._check_device(device)
-    # By its whole name: on plain "cpu" a TokenModel gets layers that are faster, but for inference only.
-    encoder = encoders.load(choice, "cpu:0" if device == "cpu" else device)
+    encoding.check_device(device)
+    encoder = encoders.load(choice, device, training=True)
     if not isinstance(encoder, TokenModel):
         raise JobError(f"llm '{choice.label}' cannot be fine-tuned: {type(encoder).__name__} embeds only")
     if hasattr(encoder.model, "config"):
@@ -106,7 +105,7 @@ def _checkpoint_gradients(encoder: TokenModel, choice: LLMChoice) -> None:
 
 
 def _tokenize(encoder: TokenModel, choice: LLMChoice, setting: Setting, texts: Sequence[str]) -> list[Tokens]:
-    encoding._check_characters(dataclasses.replace(setting.graph, texts=texts))
+    encoding.check_characters(dataclasses.replace(setting.graph, texts=texts))
     instruction = instruction_text(choice.instruction, setting.graph.name, setting.graph.instructions)
     pairs = [render(choice.spec, instruction, text) for text in texts]
     return encoder.tokenize([prompt for prompt, _ in pairs], [start for _, start in pairs])
@@ -150,7 +149,7 @@ def _all_threads(device: str) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if device.startswith("cpu"):
+    if device == "cpu":
         torch.set_num_threads(cores())
     try:
         yield
@@ -165,5 +164,5 @@ def _finish(encoder: TokenModel, options: FinetuningOptions) -> None:
 
     if isinstance(options, LoraOptions) and options.merge:
         adapters.merge(encoder.model)
-    if encoder.device.startswith("cpu"):
+    if encoder.device == "cpu":
         onednn.speed_up(encoder.model)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from stage_bench.llms.token_model import Tokens
 
 SAVE_SECONDS = 600.0  # between checkpoints within an epoch; there is one at the end of each anyway
 _WEIGHTS = "model.safetensors"
+# What torchrun, MPI and accelerate's launcher tell the processes they start, and those that are started from there.
+_TOLD = re.compile(r"(ACCELERATE|FSDP|PARALLELISM|TORCHELASTIC|MPI|OMPI|PMI|MV2)_.*|(LOCAL_)?(RANK|WORLD_SIZE)")
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,22 @@ def train(
     checkpoint = checkpoints.last(folder, lambda line: step(0, order.steps * options.epochs, line))
     before = 0.0 if checkpoint is None else checkpoints.seconds(checkpoint)
     keeper = _Keeper(order, folder, step, begin - before)
-    on_cpu = classifier.encoder.device.startswith("cpu")
-    arguments = _arguments(options, order, seed, folder, on_cpu)
-    trainer = _Trainer(classifier, texts, validation, options, order, arguments, keeper)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    on_cpu = classifier.encoder.device == "cpu"
+    with _by_itself():
+        arguments = _arguments(options, order, seed, folder, on_cpu)
+        trainer = _Trainer(classifier, texts, validation, options, order, arguments, keeper)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return before + time.perf_counter() - begin
+
+
+@contextmanager
+def _by_itself() -> Iterator[None]:
+    """Precision and the number of processes are what the suite says: Trainer would take them from the environment."""
+    told = {name: os.environ.pop(name) for name in list(os.environ) if _TOLD.fullmatch(name)}
+    try:
+        yield
+    finally:
+        os.environ.update(told)
 
 
 def _arguments(options: FinetuningOptions, order: Batches, seed: int, folder: Path, on_cpu: bool) -> TrainingArguments:

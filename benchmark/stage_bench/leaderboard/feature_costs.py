@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,8 +36,13 @@ def markdown(runs: pd.DataFrame) -> list[str]:
         return []
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[key] or "" for key in ("dataset", "features", "llm")), []).append(row)
-    table = [[*map(escape, key), *_cells(group)] for key, group in sorted(groups.items())]
+        key = tuple(row[column] or "" for column in ("dataset", "features", "llm", "instruction"))
+        groups.setdefault(key, []).append(row)
+    alike = Counter(key[:3] for key in groups)  # with other instructions
+    table = []
+    for (dataset, features, llm, instruction), group in sorted(groups.items()):
+        model = f"{llm}, {instruction}" if alike[dataset, features, llm] > 1 else llm
+        table.append([escape(dataset), escape(features), escape(model), *_cells(group)])
     alignment = ("left", "left", "left", *["right"] * 6)
     grid = tabulate(table, headers=_HEADINGS, tablefmt="pipe", colalign=alignment, disable_numparse=True)
     return ["## What the features cost", grid, _LEGEND]

@@ -1,24 +1,19 @@
 """Plots of accuracy against time, as SVG. matplotlib is optional and loaded only when a plot is drawn."""
 
 import importlib.util
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stage_bench.files import write_bytes
-from stage_bench.leaderboard import published
+from stage_bench.leaderboard import published, svg
 from stage_bench.leaderboard.board import table_keys
 from stage_bench.leaderboard.files import file_stem
 from stage_bench.leaderboard.rows import records
 from stage_bench.leaderboard.tables import MARK, inputs, plain, short_inputs
 
-ADVICE = "plots need: pip install 'stage-bench[plots]'"
-
 _PUBLISHED_LINES = 3
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
 _MARKERS = "osD^vP*X"
 _SIZE = (8.0, 5.0)  # inches
 _LETTER = 8  # points
@@ -56,12 +51,8 @@ def accuracy_time(board: pd.DataFrame, path: Path) -> str | None:
     number of up to three papers is a dashed line. The same rows give the same bytes. Returns None, or, where
     matplotlib is not installed, the sentence that says how to install it.
     """
-    try:
-        data = _svg(records(board))
-    except ImportError:
-        return ADVICE
-    write_bytes(path, data)
-    return None
+    rows = records(board)
+    return svg.write(path, _SIZE, lambda figure: _draw(figure, rows))
 
 
 def _points(rows: Iterable[Row]) -> list[Row]:
@@ -69,29 +60,11 @@ def _points(rows: Iterable[Row]) -> list[Row]:
     return [row for row in ours if row["total_seconds"]]  # a log axis has no place for zero
 
 
-def _svg(rows: Sequence[Row]) -> bytes:
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # The user's own matplotlibrc must not show, and without a salt every file has other ids. `with` restores both.
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"svg.hashsalt": "stage-bench", "font.size": 9, "axes.formatter.useoffset": False})
-        figure = Figure(figsize=_SIZE)
-        FigureCanvasAgg(figure)  # a canvas of its own: pyplot would choose a window system for the whole process
-        _draw(figure, rows)
-        file = io.BytesIO()
-        # Metadata without date and version: they would change the bytes of an unchanged plot.
-        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
-    return file.getvalue()
-
-
 def _draw(figure: Any, rows: Sequence[Row]) -> None:
     axes = figure.add_subplot()
     points = _points(rows)
     groups = [plain(name) for name in short_inputs(points)]
-    colours = {group: _COLOURS[index % len(_COLOURS)] for index, group in enumerate(sorted(set(groups)))}
+    colours = {group: svg.COLOURS[index % len(svg.COLOURS)] for index, group in enumerate(sorted(set(groups)))}
     markers = {group: _MARKERS[index % len(_MARKERS)] for index, group in enumerate(sorted(set(groups)))}
     for row, group in zip(points, groups, strict=True):
         _point(axes, row, colours[group], markers[group])

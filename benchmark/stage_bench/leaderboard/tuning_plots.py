@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stage_bench.files import write_bytes
+from stage_bench.leaderboard import svg
 from stage_bench.leaderboard.files import file_stem
-from stage_bench.leaderboard.plots import ADVICE
 from stage_bench.leaderboard.tables import plain, short_inputs
 from stage_bench.leaderboard.tuning import Key, Study, key, trajectory
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
 _STYLES = ("-", "--", "-.", ":")
 _SIZE = (9.0, 3.8)  # inches
 
@@ -32,37 +29,16 @@ def trajectories(studies: Sequence[Study], path: Path) -> str | None:
     `studies` are those of one key. The same studies give the same bytes. Returns None, or, where matplotlib is not
     installed, the sentence that says how to install it.
     """
-    try:
-        data = _svg(sorted(studies, key=lambda study: str(study["backbone"])))
-    except ImportError:
-        return ADVICE
-    write_bytes(path, data)
-    return None
-
-
-def _svg(studies: Sequence[Study]) -> bytes:
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # As in plots.py: neither the user's matplotlibrc, nor a date, nor a random salt may change the bytes.
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"svg.hashsalt": "stage-bench", "font.size": 9, "axes.formatter.useoffset": False})
-        figure = Figure(figsize=_SIZE)
-        FigureCanvasAgg(figure)
-        _draw(figure, studies)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
-    return file.getvalue()
+    drawn = sorted(studies, key=lambda study: str(study["backbone"]))
+    return svg.write(path, _SIZE, lambda figure: _draw(figure, drawn))
 
 
 def _draw(figure: Any, studies: Sequence[Study]) -> None:
     by_trials, by_seconds = figure.subplots(1, 2, sharey=True)
     for index, study in enumerate(studies):
         look = {
-            "color": _COLOURS[index % len(_COLOURS)],
-            "linestyle": _STYLES[index // len(_COLOURS) % len(_STYLES)],
+            "color": svg.COLOURS[index % len(svg.COLOURS)],
+            "linestyle": _STYLES[index // len(svg.COLOURS) % len(_STYLES)],
             "linewidth": 1.2,
         }
         points = [point for point in trajectory(study) if point[2] is not None]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from stage_bench.leaderboard import feature_costs, plots, tuning, tuning_plots
+from stage_bench.leaderboard import feature_costs, plots, svg, tuning, tuning_plots
 from stage_bench.leaderboard import published as published_numbers
 from stage_bench.leaderboard.board import build, table_keys, to_csv
 from stage_bench.leaderboard.files import replace_text
@@ -66,7 +66,7 @@ def write(
         replace_text(folder / "runs.csv", runs_csv(runs)),
     ]
     if not plots.available():
-        _log.warning(plots.ADVICE)
+        _log.warning(svg.ADVICE)
     for (dataset, split), name in names.items():
         path = folder / "plots" / name
         plots.accuracy_time(board[(board["dataset"] == dataset) & (board["split"] == split)], path)

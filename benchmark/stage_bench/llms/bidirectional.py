@@ -28,7 +28,7 @@ class Bidirectional(TokenModel):
             item.counted[-1] = True  # the end token is the text's, whoever put it there
         return items
 
-    def _vectors(self, inputs: dict[str, torch.Tensor], counted: torch.Tensor) -> torch.Tensor:
+    def vectors(self, inputs: dict[str, torch.Tensor], counted: torch.Tensor) -> torch.Tensor:
         return pool(self._states(inputs).float(), counted, self.choice.pooling)
 
     def _states(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -52,8 +52,10 @@ def encode(encoder: Encoder, prompts: Sequence[str], text_starts: Sequence[int])
     return encoder.forward(encoder.tokenize(prompts, text_starts))
 
 
-def load(choice: LLMChoice, device: str) -> Encoder:
+def load(choice: LLMChoice, device: str, training: bool = False) -> Encoder:
     """The encoder behind a choice, its weights in memory.
+
+    training: whether its weights are to be trained, for which the faster layers of inference on a CPU have no use.
 
     Raises:
         JobError: the weights are absent or not usable.
@@ -73,8 +75,13 @@ def load(choice: LLMChoice, device: str) -> Encoder:
 
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
+        from stage_bench.llms import onednn
+
         try:
-            encoder = registry.resolve(_LOADERS[_loader(choice)])(folder, choice, device)
+            loaded: Any = registry.resolve(_LOADERS[_loader(choice)])(folder, choice, device)
+            if device == "cpu" and not training:
+                onednn.speed_up(loaded.model)
+            encoder = loaded
         except StageBenchError:
             raise
         except Exception as error:

@@ -88,7 +88,7 @@ def embed(
         return known
     unique = list(dict.fromkeys(graph.texts))
     if known is None:
-        _check_characters(graph)
+        check_characters(graph)
         pairs = [render(choice.spec, content["instruction"], text) for text in unique]
         encode = _Shards(choice, device, [pair[0] for pair in pairs], [pair[1] for pair in pairs], progress)
         # Requests cost money: less of it is lost where a server goes down.
@@ -102,7 +102,7 @@ def embed(
     return vectors[np.fromiter((row[text] for text in graph.texts), dtype=np.int64, count=graph.num_nodes)], manifest
 
 
-def _check_characters(graph: TextGraph) -> None:
+def check_characters(graph: TextGraph) -> None:
     """Half of a character pair is no character: no tokenizer takes it, and to drop it would be to change the text."""
     assert graph.texts is not None
     for node, text in enumerate(graph.texts):
@@ -160,11 +160,11 @@ class _Shards:
         with ExitStack() as stack:
             for shard in shards:
                 if self.encoder is None:
-                    _check_device(self.device)
+                    check_device(self.device)
                     self.encoder = encoders.load(self.choice, self.device)
                 if not line:
                     begin = time.perf_counter()
-                    pool = _pool(self.encoder, self.device)
+                    pool = workers(self.encoder, self.device)
                     stack.callback(pool.shutdown, cancel_futures=True)
                     stack.callback(self._close)
                 line.append(self._submit(self.encoder, pool, shard))
@@ -221,20 +221,21 @@ class _Shards:
             raise JobError(f"llm '{label}' gave numbers that are not finite")
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raises JobError where torch does not see the device."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         raise JobError("device: cuda, but torch sees no CUDA device; leave the key out to embed on the CPU")
 
 
-def _pool(encoder: Encoder, device: str) -> ThreadPoolExecutor:
+def workers(encoder: Encoder, device: str) -> ThreadPoolExecutor:
     """Workers with one thread of torch's each; an encoder that is not safe in several threads has all of them."""
     import torch
 
-    workers = encoder.threads or (cores() if device == "cpu" else 1)
+    count = encoder.threads or (cores() if device == "cpu" else 1)
     threads = torch.get_num_threads() if encoder.threads == 1 else 1
-    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(threads,))
 
 
 def batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from stage_bench.llms import onednn
 from stage_bench.llms.spec import LLMChoice
 
 
@@ -50,8 +49,6 @@ class SentenceModel:
         # Where the tokenizer has a chat template, sentence-transformers would wrap every text into a chat.
         getattr(self.model[0], "modality_config", {}).pop("message", None)
         self.model.eval()
-        if device == "cpu":
-            onednn.speed_up(self.model)
         self.device = device
         # Its own normalisation, where it has one, is as coarse as its dtype.
         self.normalize = choice.normalize

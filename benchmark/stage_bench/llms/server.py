@@ -73,9 +73,11 @@ class Server:
         self._random = random.Random()  # the seeded one belongs to what is measured
         self._answered = False  # has the server ever answered?
         self._gave_up = threading.Event()  # a request ran out of attempts, and none has succeeded since
+        self._closed = False
 
     def close(self) -> None:
         """Whoever waits for another attempt stops waiting, and none is made."""
+        self._closed = True
         self._gave_up.set()
 
     def ask(self, fields: dict[str, Any]) -> Any:
@@ -94,7 +96,8 @@ class Server:
                     raise self._error(f"{error}{tries}; what was {self._done} stays, so run again later") from None
                 attempt += 1
             else:
-                self._gave_up.clear()
+                if not self._closed:  # what was on its way then must not send the others on theirs
+                    self._gave_up.clear()
                 return reply
 
     def _pause(self, seconds: float) -> bool:
@@ -138,11 +141,13 @@ class Server:
         if status == 200:
             try:
                 return json.loads(content)
+            except RecursionError:
+                raise self._error("the reply is nested too deeply to be read") from None
             except ValueError:
                 if content.lstrip().startswith(b"{"):
                     raise Passing("the reply broke off") from None
                 raise self._error(f"the reply is no JSON ({self._line(_text(content))}); is the URL right?") from None
-        message = self._line(message_of(content)) or response.reason or "nothing more"
+        message = self._line(message_of(content)) or self._line(response.reason or "") or "nothing more"
         if status in (401, 403) and not self._auth.key:
             raise self._error(f"the server wants a key ({status}), and ${KEY} is not set")
         if status == 401:  # its message may quote the key, whole or in part
@@ -233,7 +238,7 @@ def message_of(content: bytes) -> str:
     """The message in a server's error: OpenAI's and vLLM's, TEI's, FastAPI's; else all it sent."""
     try:
         said = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _text(content)
     for name in ("error", "message", "detail"):
         if isinstance(said, dict) and said.get(name):

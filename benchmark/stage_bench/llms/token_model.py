@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from stage_bench.errors import JobError
-from stage_bench.llms import onednn
 from stage_bench.llms.pooling import pool
 from stage_bench.llms.spec import LLMChoice
 
@@ -56,8 +55,6 @@ class TokenModel:
         self.end = self._end(folder)
         self.model = self._model(folder).to(device).eval()
         self.max_length = self._longest()
-        if device == "cpu":
-            onednn.speed_up(self.model)
 
     def _tokenizer(self, folder: Path) -> Any:
         from transformers import AutoTokenizer
@@ -149,7 +146,7 @@ class TokenModel:
     def lengths(self, items: Sequence[Tokens]) -> np.ndarray:
         return np.array([len(item) for item in items], dtype=np.int64)
 
-    def _padded(self, batch: Sequence[Tokens]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    def padded(self, batch: Sequence[Tokens]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """The model's inputs, and which tokens count: int64 [batch, longest]."""
         shape = len(batch), max(map(len, batch))
         ids = np.full(shape, self.tokenizer.pad_token_id, dtype=np.int64)
@@ -167,13 +164,13 @@ class TokenModel:
 
     @torch.inference_mode()
     def forward(self, items: Sequence[Tokens]) -> np.ndarray:
-        vectors = self._vectors(*self._padded(items))
+        vectors = self.vectors(*self.padded(items))
         if self.choice.normalize:
             vectors = torch.nn.functional.normalize(vectors, dim=1)
         array: np.ndarray = vectors.cpu().numpy()
         return array
 
-    def _vectors(self, inputs: dict[str, torch.Tensor], counted: torch.Tensor) -> torch.Tensor:
+    def vectors(self, inputs: dict[str, torch.Tensor], counted: torch.Tensor) -> torch.Tensor:
         """float32 [batch, dimension]; counted: int64 [batch, tokens], 1 where a token counts."""
         return pool(self.model(**inputs).last_hidden_state.float(), counted, self.choice.pooling)
 

@@ -91,6 +91,8 @@ def choose(suite: Suite, document: Document) -> Choices:
     for position, ensemble in enumerate(suite.ensembles):
         _check_ensemble(ensemble, labels, inputs, document, ["ensembles", position])
     _check_readers(backbones, features, document)
+    seeds = _seed_pairs(suite, document)
+    _check_tuning_seeds(suite, seeds, document)
     for position, name in enumerate(suite.compare):
         if name not in published_names():
             problem = registry.unknown("published numbers", name, published_names())
@@ -106,7 +108,7 @@ def choose(suite: Suite, document: Document) -> Choices:
         tuple(bundles),
         tuple(backbones),
         tuple(suite.ensembles),
-        _seed_pairs(suite, document),
+        seeds,
     )
 
 
@@ -117,18 +119,22 @@ def _no_duplicates(names: list[str], key: str, document: Document, offset: int =
 
 
 def input_names(llms: Sequence[LLMChoice], features: Sequence[FeatureChoice]) -> list[str]:
-    """What an ensemble calls the inputs of models: the label, with the instruction or model where it takes that."""
+    """What an ensemble calls the inputs of models: the label, with model and instruction where it takes these."""
     both: list[LLMChoice | FeatureChoice] = [*llms, *features]
-    labels = [choice.label for choice in both]
-    return [
-        choice.label if labels.count(choice.label) == 1 else f"{choice.label} ({_apart(choice)})" for choice in both
-    ]
+    names = [choice.label for choice in both]
+    for more in ([_model(choice) for choice in both], [_instruction(choice) for choice in both]):
+        pairs = zip(names, more, strict=True)
+        names = [name if not word or names.count(name) == 1 else f"{name} ({word})" for name, word in pairs]
+    return names
 
 
-def _apart(choice: LLMChoice | FeatureChoice) -> str:
-    if isinstance(choice, LLMChoice):
-        return choice.instruction
-    return choice.llm.label if choice.llm is not None else ""
+def _model(choice: LLMChoice | FeatureChoice) -> str:
+    return choice.llm.label if isinstance(choice, FeatureChoice) and choice.llm is not None else ""
+
+
+def _instruction(choice: LLMChoice | FeatureChoice) -> str:
+    llm = choice.llm if isinstance(choice, FeatureChoice) else choice
+    return llm.instruction if llm is not None else ""
 
 
 def _check_ensemble(
@@ -170,6 +176,17 @@ def _check_readers(backbones: Sequence[BackboneChoice], features: Sequence[Featu
         if reads == "predictions" and not any(source.predicts(feature) for feature in features):
             problem = f"backbone '{backbone.label}' scores a feature source's own predictions, and none here gives any"
             raise document.error(["backbones", position], problem)
+
+
+def _check_tuning_seeds(suite: Suite, pairs: Sequence[tuple[int, int]], document: Document) -> None:
+    """That nothing is tuned on a seed that is reported, unless the suite says so."""
+    places: list[tuple[TuningOptions | None, list[str | int]]] = [(suite.tuning, ["tuning"])]
+    places += [(entry.tuning, ["backbones", place, "tuning"]) for place, entry in enumerate(suite.backbones)]
+    reported = {seed for pair in pairs for seed in pair}
+    for tuning, location in places:
+        if tuning is not None and "seeds" not in tuning.model_fields_set and (both := reported & set(tuning.seeds)):
+            problem = f"seed {min(both)} would be tuned on, and is reported; name others: tuning: {{seeds: [...]}}"
+            raise document.error(location, problem)
 
 
 def _check_dataset(entry: DatasetEntry, document: Document, location: list[str | int]) -> None:

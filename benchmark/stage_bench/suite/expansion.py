@@ -179,7 +179,7 @@ class _Expansion:
         Several inputs share one where its scope says so.
         """
         among = [item]
-        shown = item.shown
+        shown, protocol = item.shown, item.protocol
         if tuning.scope != "per-dataset-llm":
             everywhere = tuning.scope == "shared"
             among = [other for other in self.inputs if other.suits(backbone)]
@@ -187,6 +187,7 @@ class _Expansion:
             largest = max(among, key=lambda other: other.graph.num_nodes)
             features = "all features" + (" of every dataset" if everywhere else "")
             shown = {"dataset": largest.dataset, "features": features, "llm": "", "instruction": ""}
+            protocol = largest.protocol
         cells, described, embeddings = [], [], []
         for other in among:
             for seed in tuning.seeds:
@@ -222,7 +223,7 @@ class _Expansion:
             content=content,
             cells=tuple(cells),
             choice=backbone,
-            split=item.protocol,
+            split=protocol,
             backbone=backbone.label,
             **shown,
         )
@@ -258,7 +259,15 @@ class _Expansion:
             if len(wanted) < len(entry.inputs):
                 self.absent.append(f"ensemble {entry.name} on {dataset} is left out: not all of its inputs are there")
                 return
-        yield from self._ensemble(entry, entry.members, wanted, items, _together(wanted), entry.name)
+        made = False
+        if wanted:
+            for job in self._ensemble(entry, entry.members, wanted, items, _together(wanted), entry.name):
+                made = True
+                yield job
+        if not made:
+            self.absent.append(
+                f"ensemble {entry.name} on {dataset} is left out: no two members on inputs that suit all"
+            )
 
     def _ensemble(
         self,
@@ -273,20 +282,25 @@ class _Expansion:
         alone = next((item for item in items if item.choice is None), None)
         for split_seed, init_seed in sets[0].pairs(self.choices.seeds):
             members: list[TrainJob] = []
+            weights: list[float] = []
+            given = iter(entry.weights or itertools.repeat(1.0))
             for item in sets:
                 for backbone in backbones:
+                    weight = float(next(given))
                     run = self.runs.get((item.dataset, item.name, backbone, split_seed, init_seed))
                     if run is None and alone is not None and item.choice is not None:
                         # A method that reads no features is a member beside those that do.
                         run = self.runs.get((item.dataset, alone.name, backbone, split_seed, init_seed))
                     if run is None:
                         return
-                    if run not in members:
+                    if run in members:  # what it says is the same on every input; its weights come together
+                        weights[members.index(run)] += weight
+                    else:
                         members.append(run)
+                        weights.append(weight)
             if len(members) < 2:
                 return
-            weights = tuple(float(weight) for weight in entry.weights) if entry.weights is not None else None
-            yield _combined(entry.combine, members, weights, shown, name)
+            yield _combined(entry.combine, members, tuple(weights) if entry.weights is not None else None, shown, name)
 
 
 def _combined(

@@ -124,6 +124,8 @@ def _bundle(
     choices = []
     for place, member in enumerate(bundle.features):
         at: Location = ["features", place]
+        if "weight" in member.model_fields_set and bundle.combine != "weighted":
+            raise recipe.error([*at, "weight"], "weight is read only with combine: weighted", key=True)
         if member.name not in registry.specs("features"):
             problem = registry.unknown("feature source", member.name, registry.ready("features"))
             raise recipe.error([*at, "name"], problem)

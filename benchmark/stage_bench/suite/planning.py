@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +21,14 @@ from stage_bench.suite.expansion import Inputs
 from stage_bench.suite.jobs import EnsembleJob, Job, RunJob, TrainJob
 from stage_bench.suite.schema import DatasetEntry
 
+Lack = Callable[[LLMChoice | FeatureChoice, Sequence[str]], str]
+
 
 @dataclass(frozen=True)
 class Plan:
     """Every job of a suite in the order in which to do them, and the datasets they need.
 
-    left_out: one line for each optional dataset whose files are absent.
+    left_out: one line for each dataset, input and ensemble that is not there, though the suite names it.
     load_seconds: what reading each dataset took.
     """
 
@@ -45,12 +47,12 @@ def make(
     choices: Choices,
     data: Path,
     note: Callable[[str], None] = lambda line: None,
-    can_embed: Callable[[LLMChoice, str], str] | None = None,
+    lack: Lack | None = None,
 ) -> Plan:
     """Load the datasets and list the jobs. Writes nothing.
 
-    can_embed: given, what is not at hand is left out, with a word; it says what an LLM lacks to make the embedding of
-    that id, or nothing.
+    lack: given, what is not at hand is left out, with a word; it says what a choice lacks to make the features of
+    those ids, or nothing.
 
     Raises:
         StageBenchError: a dataset is absent or wrong, or lacks what a model needs; with the place in the suite.
@@ -67,7 +69,7 @@ def make(
             graph = _load(entry, choices.document.folder(["datasets", position, "path"]), data)
             load_seconds[entry.name] = round(time.perf_counter() - begin, 4)
         except DatasetMissing as error:
-            if entry.optional or can_embed is not None:
+            if entry.optional or lack is not None:
                 left_out.append(_absence(entry))
                 continue
             raise choices.document.error(["datasets", position], str(error)) from None
@@ -91,15 +93,14 @@ def make(
         for location, name, choice in _placed(choices):
             found = Inputs(entry.name, graph, protocol, choice, name)
             try:
-                for seed in dict.fromkeys(seed for seed, _ in found.pairs(choices.seeds)):
-                    embedding = found.embed_job(seed).id
-                lack = can_embed(choice, embedding) if can_embed and isinstance(choice, LLMChoice) else ""
+                ids = [found.embed_job(seed).id for seed, _ in found.pairs(choices.seeds)]
+                absent = lack(choice, ids) if lack is not None else ""
             except StageBenchError as error:
-                if can_embed is None:
+                if lack is None:
                     raise choices.document.error(location, str(error)) from None
-                lack = str(error)
-            if lack:
-                left_out.append(f"{choice.label} on {entry.name} is left out: {lack}")
+                absent = str(error)
+            if absent:
+                left_out.append(f"{choice.label} on {entry.name} is left out: {absent}")
             else:
                 inputs.append(found)
     if not graphs:
@@ -108,8 +109,8 @@ def make(
         raise choices.document.error(
             ["llms" if choices.llms else "features"], "nothing is left: " + "; ".join(left_out)
         )
-    jobs, absent = expansion.expand(choices, inputs)
-    plan = Plan(choices, graphs, tuple(jobs), tuple(dict.fromkeys([*left_out, *absent])), load_seconds)
+    jobs, unmade = expansion.expand(choices, inputs)
+    plan = Plan(choices, graphs, tuple(jobs), tuple(dict.fromkeys([*left_out, *unmade])), load_seconds)
     known: dict[str, RunJob] = {}
     for job in plan.runs:
         same = known.setdefault(job.id, job)

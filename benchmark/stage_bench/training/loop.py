@@ -128,7 +128,7 @@ def solve(method: type[Direct[Any]], task: Task, options: Any, seed: int, clock:
     with clock.phase("train"):
         solution = method.solve(_without_validation(task), options, seed)
     with clock.phase("infer"):
-        logits = solution.logits.detach().float()
+        logits = solution.logits.detach().float().to(task.labels.device)
         shape = (len(task.labels), task.num_classes)
         if tuple(logits.shape) != shape or not bool(torch.isfinite(logits).all()):
             raise JobError(

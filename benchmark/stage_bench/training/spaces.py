@@ -179,11 +179,9 @@ def grid(space: Space) -> Iterator[dict[str, Any]]:
         if not _is_on(space[name], values):
             yield from extend(values, position + 1)
             return
-        listed = choices(space[name])
-        if listed is None:
-            entry = space[name]
-            listed = list(range(entry["low"], entry["high"] + 1, entry.get("step", 1)))
-        for value in listed:
+        entry = space[name]
+        listed = choices(entry)
+        for value in range(entry["low"], entry["high"] + 1, entry.get("step", 1)) if listed is None else listed:
             yield from extend({**values, name: value}, position + 1)
 
     return extend({}, 0)

@@ -95,26 +95,31 @@ class Study:
 
     def trials(self) -> list[Trial]:
         """Every trial by number."""
-        try:
-            data = self._journal.read_bytes()
-        except FileNotFoundError:
-            return []
-        if not data.endswith(b"\n"):  # the machine stopped in the middle of a line, and whoever wrote it is gone
-            data = data[: data.rfind(b"\n") + 1]
-            files.write_bytes(self._journal, data)
         found = {}
-        for line in data.splitlines():
+        for line in self._lines().splitlines():
             row = json.loads(line)
             found[row["number"]] = Trial(**row)
         return [found[number] for number in sorted(found)]
 
     def write(self, trial: Trial) -> None:
         """Add a line, which holds from now on; on disk when this returns."""
+        self._lines()
         line = json.dumps(asdict(trial), ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with self._journal.open("ab") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+
+    def _lines(self) -> bytes:
+        """What is there, without a last line that is not whole: who wrote that is gone, or had no room on the disk."""
+        try:
+            data = self._journal.read_bytes()
+        except FileNotFoundError:
+            return b""
+        if not data.endswith(b"\n"):
+            data = data[: data.rfind(b"\n") + 1]
+            files.write_bytes(self._journal, data)
+        return data
 
     def forget(self) -> None:
         self._journal.unlink(missing_ok=True)
