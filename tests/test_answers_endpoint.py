@@ -105,8 +105,10 @@ def only_for(node: int, answer: Callable[[str], Any], otherwise: Callable[[str],
 
 def test_each_node_is_asked_about_once_and_kept(server, tmp_path):
     steps: list[tuple[int, int, str]] = []
+    said: list[str] = []
     graph, chosen = text_graph(NODES), chat(server, temperature=0.5, max_tokens=99)
-    answers = source.load(setting(tmp_path, graph, chosen, lambda *step: steps.append(step)))
+    told = setting(tmp_path, graph, chosen, lambda *step: steps.append(step))
+    answers = source.load(dataclasses.replace(told, say=said.append))
     assert answers.ranked[:, 0].tolist() == graph.labels.tolist()
     assert all(text.endswith("Explanation: its words say so.") for text in answers.explanations)
     assert sorted(server.prompts) == sorted(
@@ -121,8 +123,8 @@ def test_each_node_is_asked_about_once_and_kept(server, tmp_path):
     assert (request["model"], request["temperature"], request["max_tokens"]) == ("m", 0.5, 99)
     assert [message["role"] for message in request["messages"]] == ["user"]
     assert "Authorization" not in request["headers"]
-    assert [step[0] for step in steps[:-1]] == list(range(NODES + 1))
-    assert steps[-1] == (NODES, NODES, "answers: 24 answered of 24 nodes")
+    assert [step[0] for step in steps] == list(range(NODES + 1))
+    assert said == [f"{graph.name}: answers: 24 answered of 24 nodes"]
     folder = kept(tmp_path, chosen)
     assert {path.name for path in folder.glob("[0-9]*.json")} == {f"{node}.json" for node in range(NODES)}
     told = json.loads((folder / "3.json").read_text())

@@ -41,7 +41,7 @@ def board(suite: dict | Path, data: Path, place: Path, workers: int | None = 1) 
     plan = running.make_plan(suite, folders)
     jobs = running.todo(plan, folders, lambda line: None)
     assert not running.carry_out(plan, jobs, folders, "cpu", Console(quiet=True), workers)
-    rows, _ = reporting.write(plan, reporting.rows(plan, Store(folders.results)), folders.reports)
+    rows, _ = reporting.write(plan, reporting.rows(plan, Store(folders.results)), folders.reports, folders.results)
     ours = rows[rows["origin"] == "reproduced"].set_index("backbone")
     assert set(ours["status"]) == {"ok"}
     return ours

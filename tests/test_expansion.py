@@ -125,7 +125,9 @@ def test_a_study_is_as_wide_as_its_scope(tmp_path, sources):
     assert kinds == [("embed", 7), ("tune", None), ("embed", 0), ("train", 0), ("embed", 1), ("train", 1)]
 
 
-def test_a_bundle_is_one_model_on_each_set_together(tmp_path, sources, monkeypatch):
+@pytest.fixture
+def own_baselines(tmp_path, sources, monkeypatch) -> None:
+    """A bundle `pair` of weighted sets beside the recipes that come with stage-bench."""
     folder = tmp_path / "baselines"
     folder.mkdir()
     from stage_bench.suite import bundle, folders
@@ -140,6 +142,9 @@ def test_a_bundle_is_one_model_on_each_set_together(tmp_path, sources, monkeypat
     own = lambda name: folder if name == "baselines" else tmp_path  # noqa: E731
     monkeypatch.setattr(folders, "folder", own)
     monkeypatch.setattr(bundle, "folder", own)
+
+
+def test_a_bundle_is_one_model_on_each_set_together(tmp_path, own_baselines):
     ensemble = {"name": "two", "members": ["mlp", "gcn"]}
     made = plan(tmp_path, features=["pair"], backbones=["mlp", "gcn"], ensembles=[ensemble], seeds=1)
     runs = {job.id: (job.features, job.backbone) for job in of(TrainJob, made)}
@@ -311,3 +316,22 @@ def test_a_bundles_weights_are_read_only_where_they_weigh(tmp_path, sources, mon
         monkeypatch.setattr(module, "folder", lambda name: folder if name == "baselines" else tmp_path)
     with pytest.raises(StageBenchError, match="weight is read only with combine: weighted"):
         plan(tmp_path, features=["duo"])
+
+
+def test_every_ensemble_goes_over_a_bundle(tmp_path, own_baselines):
+    entries = [
+        {"name": "w", "members": ["mlp", "gcn"], "combine": "weighted", "weights": [3, 1]},
+        {"name": "f", "members": ["mlp", "gcn"], "combine": "fitted"},
+    ]
+    made = plan(tmp_path, features=["pair"], backbones=["mlp", "gcn"], ensembles=entries, seeds=1)
+    runs = {job.id: (job.features, job.backbone) for job in of(TrainJob, made)}
+    rows = {(job.features, job.backbone): job for job in of(EnsembleJob, made)}
+    assert rows["pair", "f"].combine == "fitted"
+    weighted = rows["pair", "w"]
+    # The sets' weights, 2 and 1, times the members'.
+    assert {runs[id_]: weight for id_, weight in zip(weighted.members, weighted.weights, strict=True)} == {
+        ("pair:L", "mlp"): 6,
+        ("pair:L", "gcn"): 2,
+        ("pair:F", "mlp"): 3,
+        ("pair:F", "gcn"): 1,
+    }

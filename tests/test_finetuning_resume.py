@@ -112,7 +112,8 @@ def interrupted(place: Path, bert: Path, at: int, **fields):
     with pytest.raises(Stop):
         build(finetuned.setting(place, bert, step=stop, **fields), FinetuningOptions(**FULL))
     said: list[str] = []
-    return finetuned.setting(place, bert, step=lambda done, total, what: said.append(f"{done} {what}"), **fields), said
+    told = {"step": lambda done, total, what: said.append(f"{done} {what}"), "say": said.append}
+    return finetuned.setting(place, bert, **told, **fields), said
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,17 @@ def test_an_option_that_the_entry_fixes_is_not_searched(study):
     assert "dropout" not in study({"space": "stage"}, {"name": "gcn", "dropout": 0.2}).space
     assert "lr" in study({"space": {"lr": [0.1]}}, {"name": "gcn", "lr": 0.5}).space, "the suite's own space is meant"
     assert study({}, {"name": "gcn", "lr": 0.5, "tuning": {"trials": 7}}).trials == 7
+    own = {"name": "gcn", "lr": 0.5, "tuning": {"trials": 7, "space": {"lr": [0.1, 0.2]}}}
+    with pytest.raises(StageBenchError, match="lr is searched here and set in the entry of gcn: drop one of them"):
+        study({}, own)
+
+
+def test_a_pruner_that_would_never_look_is_refused(study):
+    few = {"name": "gcn", "epochs": 30}
+    with pytest.raises(StageBenchError, match="a pruner looks after 30 epochs, and a trial has 30; leave it out"):
+        study({"pruner": "median"}, few)
+    assert study({"pruner": "median", "seeds": [5, 6]}, few).pruner == "median"
+    assert study({"pruner": "median"}, {"name": "logistic-regression"}).pruner == "none"
 
 
 def test_values_are_those_that_the_option_takes(study):

@@ -164,6 +164,10 @@ def _check_prompt(entry: AnswersEntry, document: Document, location: list[str | 
     slots = _SLOTS.findall(entry.prompt)
     if "text" not in slots:
         raise document.error(place, "a prompt without {text}: every node would be asked about in the same words")
+    for slot in slots:
+        if slot not in ("text", "classes", "top"):
+            problem = registry.unknown("slot", slot, ("text", "classes", "top"))
+            raise document.error(place, f"{problem}; a brace that is meant as such is written twice")
     if entry.top is not None and "top" not in slots:
         raise document.error([*location, "top"], "top: has no effect on a prompt without {top}", key=True)
 

@@ -73,7 +73,7 @@ def load(setting: Setting) -> Answers:
     files.write_json(
         place / "manifest.json", {"schema_version": SCHEMA_VERSION, **facts, **answers.counts, **answers.spent}
     )
-    setting.step(graph.num_nodes, graph.num_nodes, answers.summary)
+    setting.say(f"{graph.name}: {answers.summary}")
     return answers
 
 
@@ -133,7 +133,7 @@ class _Filling:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self.setting.step(0, self.total, "answers: waiting for another process that asks for the same")
+            self.setting.say("answers: waiting for another process that asks for the same")
             lock.acquire()
         try:
             known, damaged = self._known(range(self.total))

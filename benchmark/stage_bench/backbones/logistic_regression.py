@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression as Model
 from torch import Tensor
 
 from stage_bench.backbones.base import Direct, Solution
@@ -43,8 +45,6 @@ class LogisticRegression(Direct[LogisticRegressionOptions]):
         Raises:
             JobError: the training nodes are of one class only, or the iterations do not suffice.
         """
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression as Model
 
         labels = task.labels[task.train].cpu().numpy()
         if len(np.unique(labels)) < 2:

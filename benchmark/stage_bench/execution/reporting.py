@@ -30,14 +30,18 @@ def rows(plan: Plan, store: Store) -> list[dict[str, Any]]:
         record = store.get(job.id)
         row = _row(job, record) if record is not None else _missing(job)
         if isinstance(job, EnsembleJob):
-            row["note"] = _combined(job, labels)
+            row["note"] = _combined(job, labels, {run.id: place for place, run in enumerate(plan.runs)})
         found.append(row)
     return found
 
 
-def _combined(job: EnsembleJob, labels: dict[str, str]) -> str:
-    """How many members, and which: a backbone on several inputs is named once."""
-    names = list(dict.fromkeys(labels[member] for member in job.members))
+def _combined(job: EnsembleJob, labels: dict[str, str], places: dict[str, int]) -> str:
+    """How many members, and which, in the plan's order: a backbone on several inputs is named once."""
+    members = sorted(job.members, key=lambda member: places[member])
+    if job.weights is not None:
+        weights = dict(zip(job.members, job.weights, strict=True))
+        return f"weighted, of {', '.join(f'{labels[member]} {weights[member]:g}' for member in members)}"
+    names = list(dict.fromkeys(labels[member] for member in members))
     times = f", each on {len(job.members) // len(names)} inputs" if len(job.members) > len(names) else ""
     return f"{job.combine} of {', '.join(names)}{times}"
 

@@ -116,6 +116,9 @@ class Runner:
         return f"val {record.metrics['val_accuracy']:.4f} test {record.metrics['test_accuracy']:.4f}"
 
     def _tune(self, job: TuneJob) -> tuning.Result:
+        from stage_bench.training import loop
+
+        loop.warm_up()  # on no trial's clock
         values = {**job.choice.options, **job.choice.training}
 
         def objective(tried: dict[str, Any], report: Callable[[int, float], None]) -> tuning.Scores:

@@ -42,8 +42,8 @@ def run(setting: Setting, options: PredictionOptions) -> Built:
     logits[nodes, ranked[nodes, ranks]] = 1 / (ranks + 1)
     silent = int((ranked < 0).all(axis=1).sum())
     if silent:
-        total = setting.graph.num_nodes
-        setting.step(total, total, f"predictions: {silent} of {total} nodes have none, so count as the first class")
+        shown = f"{silent} of {setting.graph.num_nodes} nodes have no prediction"
+        setting.say(f"{setting.graph.name}: {shown}, which by itself counts as the first class")
     return Built(_one_hot(ranked, setting.graph, options), logits, spent, elsewhere=setting.answers is None)
 
 

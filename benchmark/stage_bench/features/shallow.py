@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.preprocessing import normalize
 
 from stage_bench.errors import JobError
 from stage_bench.features.options import ShallowOptions
@@ -26,10 +29,6 @@ def build(graph: TextGraph, options: ShallowOptions) -> np.ndarray:
     Raises:
         JobError: the texts hold no words, or a column a word would take more than 4 GiB.
     """
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-    from sklearn.preprocessing import normalize
-
     made = {"max_features": options.vocabulary, "stop_words": "english"}
     if options.weighting == "tfidf":
         vectorizer = TfidfVectorizer(**made)

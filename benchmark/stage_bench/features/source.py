@@ -107,10 +107,11 @@ def load(
 
     def make() -> tuple[np.ndarray, dict[str, float]]:
         if not spec.pipeline:
+            build = registry.resolve(spec.builder)  # what it imports is on no clock
             begin = time.perf_counter()
-            matrix = registry.resolve(spec.builder)(_without_labels(graph, split), _options(choice))
+            matrix = build(_without_labels(graph, split), _options(choice))
             return _checked(matrix, graph.num_nodes, choice), {"seconds": time.perf_counter() - begin}
-        built = _run(spec, graph, choice, split, folder, cache.root.parent, device, step)
+        built = _run(spec, graph, choice, split, folder, cache, device, step)
         matrix = _checked(built.matrix, graph.num_nodes, choice)
         if spec.predicts:
             # First these: where the features are, the scores are too.
@@ -145,7 +146,7 @@ def _run(
     choice: FeatureChoice,
     split: Split | None,
     folder: Path,
-    results: Path,
+    cache: EmbeddingCache,
     device: str,
     step: Step,
 ) -> Built:
@@ -156,11 +157,12 @@ def _run(
         val=nothing if split is None else split.val,
         split_seed=0 if split is None else split.seed or 0,
         folder=folder,
-        results=results,
+        results=cache.root.parent,
         device=device,
         llm=choice.llm,
         answers=choice.answers,
         step=step,
+        say=cache.say,
     )
     built: Built = registry.resolve(spec.pipeline)(setting, _options(choice))
     return built

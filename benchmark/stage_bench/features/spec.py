@@ -74,7 +74,7 @@ class Setting:
     folder: this source's own, for what must survive an interruption; removed when the features are stored.
     results: the results folder, for what several features share.
     device: cpu or cuda.
-    step: told (done, total, what) while the work goes on.
+    step: told (done, total, what) while the work goes on. say: told a line that must be seen.
     """
 
     graph: TextGraph
@@ -87,6 +87,7 @@ class Setting:
     llm: LLMChoice | None = None
     answers: AnswersChoice | None = None
     step: Callable[[int, int, str], None] = lambda done, total, what: None
+    say: Callable[[str], None] = lambda line: None
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ def _train(classifier: Classifier, items: Sequence[Tokens], setting: Setting, op
             setting.split_seed,
             setting.folder,
             setting.step,
+            setting.say,
         )
 
 

@@ -47,6 +47,7 @@ def train(
     seed: int,
     folder: Path,
     step: Callable[[int, int, str], None],
+    say: Callable[[str], None],
 ) -> float:
     """Train, and leave the classifier with the weights of the epoch that is best on the validation texts.
 
@@ -58,7 +59,7 @@ def train(
     """
     begin = time.perf_counter()
     order = Batches(classifier.encoder.lengths(texts.items), options.batch_size, options.accumulate, seed)
-    checkpoint = checkpoints.last(folder, lambda line: step(0, order.steps * options.epochs, line))
+    checkpoint = checkpoints.last(folder, say)
     before = 0.0 if checkpoint is None else checkpoints.seconds(checkpoint)
     keeper = _Keeper(order, folder, step, begin - before)
     on_cpu = classifier.encoder.device == "cpu"

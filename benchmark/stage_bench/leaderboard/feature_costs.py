@@ -27,6 +27,9 @@ has a cost that is not known here, and rows on it have no *total s* in the table
 part of it."""
 
 
+_TUNED = """ Features that were learnt for the splits of tuning alone are in no row, nor in any total."""
+
+
 def markdown(runs: pd.DataFrame) -> list[str]:
     """A section, or nothing where all features cost their embedding and no more."""
     rows = [row for row in records(runs) if row["status"] == "ok" and row["kind"] == "train" and row["embedding_id"]]
@@ -45,7 +48,8 @@ def markdown(runs: pd.DataFrame) -> list[str]:
         table.append([escape(dataset), escape(features), escape(model), *_cells(group)])
     alignment = ("left", "left", "left", *["right"] * 6)
     grid = tabulate(table, headers=_HEADINGS, tablefmt="pipe", colalign=alignment, disable_numparse=True)
-    return ["## What the features cost", grid, _LEGEND]
+    tuned = any(row["study_id"] and row["finetune_seconds"] is not None for row in rows)
+    return ["## What the features cost", grid, _LEGEND + (_TUNED if tuned else "")]
 
 
 def _cells(rows: Sequence[Row]) -> list[str]:

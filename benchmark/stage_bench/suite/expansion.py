@@ -245,12 +245,8 @@ class _Expansion:
                 )
                 yield from self._ensemble(entry, entry.members, sets, items, shown, backbone.label)
         for entry in self.choices.ensembles:
-            if entry.inputs == "each" and entry.combine in ("mean-probability", "mean-logit"):
-                weights = None
-                if bundle.weights is not None:
-                    weights = [weight for weight in bundle.weights for _ in entry.members]
-                    entry = entry.model_copy(update={"combine": "weighted", "weights": weights})
-                yield from self._ensemble(entry, entry.members, sets, items, shown, entry.name)
+            if entry.inputs == "each":
+                yield from self._ensemble(_over(bundle, entry), entry.members, sets, items, shown, entry.name)
 
     def _across(self, entry: EnsembleEntry, items: Sequence[Inputs], dataset: str) -> Iterator[Job]:
         wanted = [item for item in items if item.choice is not None]
@@ -301,6 +297,16 @@ class _Expansion:
             if len(members) < 2:
                 return
             yield _combined(entry.combine, members, tuple(weights) if entry.weights is not None else None, shown, name)
+
+
+def _over(bundle: BundleChoice, entry: EnsembleEntry) -> EnsembleEntry:
+    """An ensemble of backbones over a bundle's sets: the sets' weights, where they have some, times the members'."""
+    if (bundle.weights is None and entry.combine != "weighted") or entry.combine in ("fitted", "greedy"):
+        return entry
+    of_sets = bundle.weights or [1.0] * len(bundle.members)
+    of_members = entry.weights or [1.0] * len(entry.members)
+    weights = [float(one * other) for one in of_sets for other in of_members]
+    return entry.model_copy(update={"combine": "weighted", "weights": weights})
 
 
 def _combined(

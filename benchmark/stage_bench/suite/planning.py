@@ -115,7 +115,11 @@ def make(
     for job in plan.runs:
         same = known.setdefault(job.id, job)
         if same is not job:
-            raise choices.document.error([], f"'{same.title}' and '{job.title}' are the same run; keep one of them")
+            problem = (
+                f"'{same.title}' and '{job.title}' are the same run; keep one of them (where one is of a bundle's set, "
+                "leave the other entry out: ensembles can name the set)"
+            )
+            raise choices.document.error(["features"], problem)
     return plan
 
 

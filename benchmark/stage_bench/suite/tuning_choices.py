@@ -17,7 +17,7 @@ from stage_bench.suite.folders import recipe_names
 from stage_bench.suite.reading import validate
 from stage_bench.suite.recipe import Recipe, load, option_names
 from stage_bench.training import spaces
-from stage_bench.training.options import TrainingOptions, TuningChoice, TuningOptions, switch_of, unread
+from stage_bench.training.options import FIRST_LOOK, TrainingOptions, TuningChoice, TuningOptions, switch_of, unread
 
 _MAX_COMBINATIONS = 1_000  # of other options that might make a value possible; beyond, its trials will tell
 
@@ -62,6 +62,9 @@ def choose_tuning(
     for name in space:
         if name not in option_names(backbone):
             raise source.error(name, registry.unknown("option", name, option_names(backbone)))
+        if name in given and source.own and location[0] == "backbones":
+            raise source.error(name, f"{name} is searched here and set in the entry of {backbone}: drop one of them")
+    pruner = _pruner(backbone, tuning, values, document, location)
     settled = {name: _settled(backbone, name, entry, values, source) for name, entry in space.items()}
     settled = _resolved(backbone, settled, values, source)
     _check_values(backbone, settled, values, source)
@@ -75,13 +78,30 @@ def choose_tuning(
     return TuningChoice(
         trials=tuning.trials,
         sampler=tuning.sampler,
-        pruner=tuning.pruner,
+        pruner=pruner,
         timeout=tuning.timeout,
         seeds=tuple(tuning.seeds),
         metric=tuning.metric,
         scope=tuning.scope,
         space=settled,
     )
+
+
+def _pruner(
+    backbone: str, tuning: TuningOptions, values: dict[str, Any], document: Document, location: list[str | int]
+) -> str:
+    """The pruner, none for what has no epochs, where a suite tunes every backbone alike.
+
+    Raises:
+        StageBenchError: it would never look at a trial.
+    """
+    if tuning.pruner == "none" or registry.get("backbones", backbone).family == "direct":
+        return "none"
+    epochs = values["epochs"] * len(tuning.seeds)
+    if epochs <= FIRST_LOOK:
+        problem = f"{backbone}: a pruner looks after {FIRST_LOOK} epochs, and a trial has {epochs}; leave it out"
+        raise document.error([*location, "pruner"], problem)
+    return tuning.pruner
 
 
 def _source(

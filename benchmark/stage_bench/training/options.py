@@ -124,6 +124,10 @@ class TuningOptions(BaseModel):
     )
 
 
+FIRST_LOOK = 30
+"""Epochs that every trial is given before a pruner looks at it."""
+
+
 @dataclass(frozen=True)
 class TuningChoice:
     """A study as a suite wants it, every option settled; the fields are those of TuningOptions.

@@ -18,15 +18,13 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
 from stage_bench.training import spaces, studies
-from stage_bench.training.options import TuningChoice
+from stage_bench.training.options import FIRST_LOOK, TuningChoice
 from stage_bench.training.studies import Trial
 
 STARTUP = 8
 """Trials before a sampler models what it has seen, the recipe's own values among them."""
 REPORT_EVERY = 10
 """Epochs from one look of a pruner to the next: between trials, it compares equal epochs only."""
-FIRST_LOOK = 30
-"""Epochs that every trial is given."""
 FOR_IMPORTANCES = 10
 """Trials carried to their end that importances are worked out from, at least."""
 
