@@ -35,7 +35,7 @@ def test_a_phase_that_fails_is_counted():
 def test_only_known_phases():
     with pytest.raises(AssertionError), Clock().phase("coffee"):
         pass
-    assert PHASES == ("load", "embed", "diffuse", "tune", "train", "infer")
+    assert PHASES == ("load", "answer", "finetune", "embed", "diffuse", "tune", "train", "infer")
 
 
 def test_the_device_is_waited_for_before_every_reading():

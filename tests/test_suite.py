@@ -283,7 +283,7 @@ def test_other_words_for_the_same_run_are_refused(tiny_folder, suite_file, make_
         ({"name": "gcn", "weight_decay": 0.00012}, "gcn(weight_decay=0.00012)"),
         ({"name": "gcn", "recipe": "default"}, "gcn(recipe=default)"),
         ({"name": "gcn", "recipe": "stage"}, "gcn"),
-        ({"name": "gcn", "tuning": {"trials": 7, "space": {"lr": [0.1, 0.2]}}}, "gcn(tuning=7,space=own)"),
+        ({"name": "gcn", "tuning": {"trials": 7, "space": {"lr": [0.1, 0.2]}}}, "gcn(tuning=7)"),
         ({"name": "gcn", "tuning": {"trials": 7, "space": "stage"}}, "gcn(tuning=7,space=stage)"),
     ],
 )

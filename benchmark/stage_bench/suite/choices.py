@@ -260,8 +260,8 @@ def _shown_tuning(tuning: TuningOptions) -> dict[str, Any]:
     for key in ("sampler", "pruner", "metric", "scope", "timeout"):
         if getattr(tuning, key) != TuningOptions.model_fields[key].default:
             shown[key] = getattr(tuning, key)
-    if tuning.space is not None:
-        shown["space"] = tuning.space if isinstance(tuning.space, str) else "own"
+    if isinstance(tuning.space, str):
+        shown["space"] = tuning.space
     return shown
 
 
