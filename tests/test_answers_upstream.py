@@ -38,7 +38,7 @@ def setting(place: Path, graph: TextGraph, chosen: AnswersChoice | None, said: l
         results=place / "results",
         device="cpu",
         answers=chosen,
-        step=lambda done, total, what: None if said is None else said.append(what),
+        say=(said if said is not None else []).append,
     )
 
 
@@ -79,7 +79,7 @@ def test_every_form_of_a_response_is_read(tmp_path, graph):
     assert answers.counts == {
         **{"answered": NODES - 2, "named_no_class": 0, "named_unknown": 1, "refused": 1, "empty": 1, "cut": 1}
     }
-    assert said[-1] == "answers: 10 answered, 1 named unknown, 1 refused, 1 empty, 1 cut of 12 nodes"
+    assert said[-1] == f"{graph.name}: answers: 10 answered, 1 named unknown, 1 refused, 1 empty, 1 cut of 12 nodes"
     # Two tokens of each prompt; the answers' own, where a file counts them.
     words = sum(len(text.split()) for node, text in enumerate(answers.explanations) if node != 1)
     assert answers.spent == {"answer_tokens": words + 2 * (NODES - 5)}
@@ -222,7 +222,7 @@ def test_predictions_from_the_file_are_what_they_were(tmp_path):
     assert built.logits is not None
     third = np.float32(1 / 3)
     assert built.logits.tolist() == [[1, 0, 0], [0, 1, 0.5], [0, 0, 0], [0.5, third, 1], [0, 1, 0], [0, 0, 1]]
-    assert said == ["predictions: 1 of 6 nodes have none, so count as the first class"]
+    assert said == [f"{graph.name}: 1 of 6 nodes have no prediction, which by itself counts as the first class"]
 
 
 def test_more_ranks_than_classes(tmp_path):

@@ -39,7 +39,8 @@ def describe(kind: str, name: str, data: Path) -> dict[str, Any]:
         facts["space default"] = recipe.spaces.get(name) or spec.space or {}
     if kind == "features" and spec.options:
         model = registry.resolve(spec.options)
-        facts["options"] = _options(model, model().model_dump())
+        facts["options"] = model().model_dump()
+        facts["what they are"] = _options(model, facts["options"])
     return facts
 
 
