@@ -190,7 +190,7 @@ def json_schema() -> dict[str, Any]:
     def with_bundles(entry: dict[str, Any]) -> dict[str, Any]:
         """Their options are those of their sets' sources, and are checked when the suite is read."""
         bundle = {"type": "object", "required": ["name"], "properties": {"name": {"enum": bundles.names()}}}
-        return {"anyOf": [{"enum": bundles.names()}, bundle, *entry["anyOf"]]}
+        return {"anyOf": [*entry["anyOf"], {"enum": bundles.names()}, bundle]}
 
     schema["properties"]["datasets"]["items"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DatasetEntry"}]}
     schema["properties"]["llms"]["items"] = entries("llms", "LLMEntry")
