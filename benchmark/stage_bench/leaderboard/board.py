@@ -24,6 +24,7 @@ from stage_bench.leaderboard.rows import (
     records,
     seed_order,
 )
+from stage_bench.runs.clock import ONCE
 
 Row = dict[str, Any]
 
@@ -47,7 +48,7 @@ def build(runs: pd.DataFrame, published: pd.DataFrame, source: str) -> pd.DataFr
     runs = check_runs(runs)
     rows = records(runs)
     _check_comparable(rows)
-    alone = known_costs(rows)
+    alone = _every_known_cost(rows)
     groups: dict[tuple[str, ...], list[Row]] = {}
     for run in rows:
         groups.setdefault(tuple(run[column] for column in KEY), []).append(run)
@@ -97,13 +98,7 @@ def _cell(column: str, value: Any) -> str:
 
 
 # What a row needs once, with the column that says which one it was.
-_ONCE = {
-    "answer_seconds": "answers_id",
-    "finetune_seconds": "embedding_id",
-    "embed_seconds": "embedding_id",
-    "diffuse_seconds": "diffusion_id",
-    "tune_seconds": "study_id",
-}
+_ONCE = {f"{phase}_seconds": identity for phase, identity in ONCE.items()}
 _FEATURES = ("answer_seconds", "finetune_seconds", "embed_seconds")
 """What features cost; one column of leaderboard.csv."""
 _ALWAYS = ("answer_seconds", "embed_seconds")
@@ -123,7 +118,7 @@ def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapp
     row["val_accuracy"] = statistics.mean([run["val_accuracy"] for run in done])
     for column in ("train_seconds", "infer_seconds"):
         row[column] = statistics.mean(_values(done, column))
-    once = once_costs(done, alone)
+    once = _once_costs(done, alone)
     parts = [once[column] for column in _FEATURES if once[column] is not None]
     known = all(run[column] is not None for run in done for column in _ALWAYS if run[_ONCE[column]])
     row["embed_seconds"] = math.fsum(part for part in parts if part is not None) if parts and known else None
@@ -141,7 +136,7 @@ def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapp
     return row
 
 
-def once_costs(runs: Sequence[Row], alone: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+def _once_costs(runs: Sequence[Row], alone: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
     """Seconds of each phase whose work runs share, every piece of work once; None where nothing was measured."""
     return {
         column: _once([(run[identity], run[column]) for run in runs], alone[column])
@@ -163,7 +158,7 @@ def _parts(identity: str | None) -> frozenset[str]:
     return frozenset(part.strip() for part in (identity or "").split("+")) - {""}
 
 
-def known_costs(runs: Sequence[Row]) -> dict[str, dict[str, float]]:
+def _every_known_cost(runs: Sequence[Row]) -> dict[str, dict[str, float]]:
     """For each phase whose work runs share, the seconds of each piece of work."""
     return {column: _known_costs(runs, column) for column in _ONCE}
 
