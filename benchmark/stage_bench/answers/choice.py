@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from stage_bench import registry
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import JobError, StageBenchError
 
 if TYPE_CHECKING:
     from stage_bench.datasets.textgraph import TextGraph
@@ -152,6 +152,25 @@ def identity(graph: TextGraph, choice: AnswersChoice) -> dict[str, Any]:
 def _is_absent(value: Any) -> bool:
     """0 is there."""
     return value is None or value is False
+
+
+def local_weights(choice: AnswersChoice, fetch: bool = True) -> Path:
+    """The folder of a local chat model's weights; fetch: from the hub if they are not here.
+
+    Raises:
+        JobError: they cannot be had; says what to get.
+    """
+    from stage_bench.llms import weights
+    from stage_bench.llms.spec import LLMSpec
+
+    spec = LLMSpec(
+        name=choice.model, hub_id=choice.model, revision=choice.revision, remote_code=choice.trust_remote_code
+    )
+    try:
+        return weights.find(spec, choice.folder, fetch=fetch)
+    except JobError as error:
+        reason = str(error).partition(": ")[2].partition(", or name a folder")[0]
+        raise JobError(f"answers of '{choice.label}': {reason}, or name a folder: answers: {{local: FOLDER}}") from None
 
 
 def _check_prompt(entry: AnswersEntry, document: Document, location: list[str | int]) -> None:

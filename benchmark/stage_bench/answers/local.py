@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from stage_bench import files
-from stage_bench.answers.choice import AnswersChoice
+from stage_bench.answers.choice import AnswersChoice, local_weights
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.llms import weights
 from stage_bench.llms.encoding import batches
-from stage_bench.llms.spec import LLMSpec
 
 # Padded prompts and answers of one batch. Which prompts share one depends on all prompts and not on those still to be
 # answered, so that an interrupted job ends with the same answers.
@@ -48,16 +47,7 @@ class LocalChat:
         if device == "cuda" and not torch.cuda.is_available():
             raise JobError("device: cuda, but torch sees no CUDA device")
         self.choice, self.device = choice, device
-        spec = LLMSpec(
-            name=choice.model, hub_id=choice.model, revision=choice.revision, remote_code=choice.trust_remote_code
-        )
-        try:
-            folder = weights.find(spec, choice.folder)
-        except JobError as error:
-            reason = str(error).partition(", or name a folder")[0]
-            raise JobError(
-                f"answers of '{choice.label}': {reason}, or name a folder: answers: {{local: FOLDER}}"
-            ) from None
+        folder = local_weights(choice)
         try:
             self._load(folder)
         except StageBenchError:

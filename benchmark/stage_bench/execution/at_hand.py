@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from stage_bench.answers.choice import AnswersChoice
+from stage_bench.answers.choice import AnswersChoice, local_weights
 from stage_bench.errors import JobError
 from stage_bench.features.spec import FeatureChoice
 from stage_bench.llms import weights
 from stage_bench.llms.cache import EmbeddingCache
-from stage_bench.llms.spec import LLMChoice, LLMSpec
+from stage_bench.llms.spec import LLMChoice
 from stage_bench.suite.planning import Lack
 
 
@@ -34,12 +34,8 @@ def _answers(choice: AnswersChoice) -> str:
     if choice.kind == "endpoint" and not (choice.url or os.environ.get("OPENAI_BASE_URL", "").strip()):
         return f"answers of '{choice.label}': no server is named: set $OPENAI_BASE_URL, or write endpoint: URL"
     if choice.kind == "local":
-        spec = LLMSpec(
-            name=choice.model, hub_id=choice.model, revision=choice.revision, remote_code=choice.trust_remote_code
-        )
         try:
-            weights.find(spec, choice.folder, fetch=False)
+            local_weights(choice, fetch=False)
         except JobError as error:
-            reason = str(error).partition(": ")[2].partition(", or name a folder")[0]
-            return f"answers of '{choice.label}': {reason}, or name a folder: answers: {{local: FOLDER}}"
+            return str(error)
     return ""
