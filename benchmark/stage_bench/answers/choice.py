@@ -169,7 +169,7 @@ def local_weights(choice: AnswersChoice, fetch: bool = True) -> Path:
     try:
         return weights.find(spec, choice.folder, fetch=fetch)
     except JobError as error:
-        reason = str(error).partition(": ")[2].partition(", or name a folder")[0]
+        reason = str(error).partition(", or name a folder")[0]
         raise JobError(f"answers of '{choice.label}': {reason}, or name a folder: answers: {{local: FOLDER}}") from None
 
 

@@ -37,5 +37,5 @@ def _answers(choice: AnswersChoice) -> str:
         try:
             local_weights(choice, fetch=False)
         except JobError as error:
-            return str(error)
+            return str(error).replace(f"llm '{choice.model}': ", "")
     return ""
