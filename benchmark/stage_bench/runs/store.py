@@ -8,12 +8,15 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from stage_bench import files
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, shown
 from stage_bench.runs.record import RunRecord
 
 
@@ -30,23 +33,35 @@ class Store:
     def folder(self, id_: str) -> Path:
         return self.results / "runs" / id_
 
-    def get(self, id_: str) -> RunRecord | None:
-        """The record, failed ones too; None where there is none, or none that can be trusted."""
+    def read(self, id_: str) -> RunRecord | None:
+        """The record, failed ones too; None where there is none.
+
+        Raises:
+            StageBenchError: what is there cannot be trusted; the message names the file, and why.
+        """
         path = self.folder(id_) / "run.json"
         try:
             record = RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, StageBenchError) as error:
-            self.warn(f"{path}: {error}; it will be run again")
-            return None
+        except (OSError, ValueError, RecursionError, StageBenchError) as error:
+            raise StageBenchError(f"{path}: {error}") from None
+        for name, types in _types().items():
+            if not isinstance(getattr(record, name), types):
+                raise StageBenchError(f"{path}: not a run record: {name} is of the wrong type")
         if record.id != id_:
-            self.warn(f"{path}: holds the record of {record.id}; it will be run again")
-            return None
+            raise StageBenchError(f"{path}: holds the record of {shown(record.id)}")
         if record.status == "ok" and not self._sound(record):
-            self.warn(f"{path.parent / 'predictions.npz'}: damaged or absent; it will be run again")
-            return None
+            raise StageBenchError(f"{path.parent / 'predictions.npz'}: damaged or absent")
         return record
+
+    def get(self, id_: str) -> RunRecord | None:
+        """The record, failed ones too; None where there is none, or none that can be trusted."""
+        try:
+            return self.read(id_)
+        except StageBenchError as error:
+            self.warn(f"{error}; it will be run again")
+            return None
 
     def done(self, id_: str) -> RunRecord | None:
         """The record of a run that succeeded."""
@@ -84,3 +99,14 @@ class Store:
             return files.sha256(self.folder(record.id) / "predictions.npz") == record.predictions_sha256
         except OSError:
             return False
+
+
+@cache
+def _types() -> dict[str, tuple[type, ...]]:
+    """What each field of a record may be as JSON has it: a whole number may stand for a fraction."""
+    found = {}
+    for name, hint in get_type_hints(RunRecord).items():
+        parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        types = [get_origin(part) or part for part in parts]
+        found[name] = (*types, int) if float in types else tuple(types)
+    return found
