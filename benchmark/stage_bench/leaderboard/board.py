@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from stage_bench.errors import StageBenchError
 from stage_bench.leaderboard import published as published_numbers
-from stage_bench.leaderboard import statistics
+from stage_bench.leaderboard import shared_work, statistics
 from stage_bench.leaderboard.files import csv_text
 from stage_bench.leaderboard.rows import (
     BOARD_DECIMALS,
@@ -24,7 +24,6 @@ from stage_bench.leaderboard.rows import (
     records,
     seed_order,
 )
-from stage_bench.runs.clock import ONCE
 
 Row = dict[str, Any]
 
@@ -48,7 +47,7 @@ def build(runs: pd.DataFrame, published: pd.DataFrame, source: str) -> pd.DataFr
     runs = check_runs(runs)
     rows = records(runs)
     _check_comparable(rows)
-    alone = _every_known_cost(rows)
+    alone = shared_work.known(rows)
     groups: dict[tuple[str, ...], list[Row]] = {}
     for run in rows:
         groups.setdefault(tuple(run[column] for column in KEY), []).append(run)
@@ -97,15 +96,13 @@ def _cell(column: str, value: Any) -> str:
     return str(int(value)) if column in BOARD_INTEGERS else str(value)
 
 
-# What a row needs once, with the column that says which one it was.
-_ONCE = {f"{phase}_seconds": identity for phase, identity in ONCE.items()}
 _FEATURES = ("answer_seconds", "finetune_seconds", "embed_seconds")
 """What features cost; one column of leaderboard.csv."""
 _ALWAYS = ("answer_seconds", "embed_seconds")
 """Of these, what a run with such work has unless it was done elsewhere: then no total can be given."""
 
 
-def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapping[str, float]], source: str) -> Row:
+def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: shared_work.Known, source: str) -> Row:
     done = [run for run in runs if run["status"] == "ok"]
     failed = [run for run in runs if run["status"] == "failed"]
     row: Row = dict.fromkeys(COLUMNS)
@@ -118,13 +115,13 @@ def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapp
     row["val_accuracy"] = statistics.mean([run["val_accuracy"] for run in done])
     for column in ("train_seconds", "infer_seconds"):
         row[column] = statistics.mean(_values(done, column))
-    once = _once_costs(done, alone)
+    once = shared_work.once(done, alone)
     parts = [once[column] for column in _FEATURES if once[column] is not None]
-    known = all(run[column] is not None for run in done for column in _ALWAYS if run[_ONCE[column]])
+    known = all(run[column] is not None for run in done for column in _ALWAYS if run[shared_work.SHARED[column]])
     row["embed_seconds"] = math.fsum(part for part in parts if part is not None) if parts and known else None
     row |= {column: once[column] for column in ("diffuse_seconds", "tune_seconds")}
     if row["train_seconds"] is not None and known:
-        once_seconds = sum(value or 0.0 for value in once.values())
+        once_seconds = sum(value or 0.0 for column, value in once.items() if column.endswith("_seconds"))
         row["total_seconds"] = once_seconds + len(done) * (row["train_seconds"] + (row["infer_seconds"] or 0.0))
     for column in ("peak_memory_mb", "parameters"):
         row[column] = max(_values(done, column), default=None)
@@ -136,14 +133,6 @@ def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: Mapping[str, Mapp
     return row
 
 
-def _once_costs(runs: Sequence[Row], alone: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
-    """Seconds of each phase whose work runs share, every piece of work once; None where nothing was measured."""
-    return {
-        column: _once([(run[identity], run[column]) for run in runs], alone[column])
-        for column, identity in _ONCE.items()
-    }
-
-
 def _values(runs: Sequence[Row], column: str) -> list[float]:
     return [run[column] for run in runs if run[column] is not None]
 
@@ -151,47 +140,6 @@ def _values(runs: Sequence[Row], column: str) -> list[float]:
 def _reason(run: Row) -> str:
     lines = (run["error"] or "").strip().splitlines()
     return lines[0].strip() if lines else "no reason recorded"
-
-
-def _parts(identity: str | None) -> frozenset[str]:
-    """The ids in a cell: an ensemble joins those of its members by `+`."""
-    return frozenset(part.strip() for part in (identity or "").split("+")) - {""}
-
-
-def _every_known_cost(runs: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """For each phase whose work runs share, the seconds of each piece of work."""
-    return {column: _known_costs(runs, column) for column in _ONCE}
-
-
-def _known_costs(runs: Sequence[Row], column: str) -> dict[str, float]:
-    """Seconds of each id that stands alone in some run. Re-used results may be recorded as free: take the most."""
-    costs: dict[str, float] = {}
-    for run in runs:
-        parts, seconds = _parts(run[_ONCE[column]]), run[column]
-        if len(parts) == 1 and seconds is not None:
-            (identity,) = parts
-            costs[identity] = max(seconds, costs.get(identity, seconds))
-    return costs
-
-
-def _once(cells: Iterable[tuple[str | None, float | None]], alone: Mapping[str, float]) -> float | None:
-    """Seconds of the distinct ids in `cells` of (id, seconds), each counted once; None where none was measured.
-
-    A cell of several ids holds their sum. Where two such cells share ids the sums cannot be added: then the
-    ids are counted one by one, as far as `alone` knows each, else the overlap counts twice rather than not at all.
-    """
-    costs: dict[frozenset[str], float] = {}
-    for identity, seconds in cells:
-        parts = _parts(identity)
-        if parts and seconds is not None:
-            costs[parts] = max(seconds, costs.get(parts, seconds))
-    if not costs:
-        return None
-    every = frozenset[str]().union(*costs)
-    overlapping = len(every) < sum(len(parts) for parts in costs)
-    if overlapping and every <= alone.keys():
-        return math.fsum(alone[identity] for identity in every)
-    return math.fsum(seconds for parts, seconds in costs.items() if not any(parts < other for other in costs))
 
 
 def _add_intervals(rows: Sequence[Row], finished: Sequence[Sequence[Row]]) -> None:

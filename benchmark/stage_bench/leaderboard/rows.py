@@ -1,17 +1,31 @@
 """The rows that a leaderboard is made of: their columns, and reading, checking and writing runs.csv."""
 
+import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, shown
 from stage_bench.leaderboard.files import csv_text, replace_text
 
 KEY = ("dataset", "split", "features", "llm", "instruction", "backbone")
 """What tells one row of the leaderboard from another."""
+
+SCHEMA_VERSION = 2
+
+_FIRST_COLUMNS = (
+    *("id", "dataset", "split", "features", "llm", "instruction", "backbone", "kind", "split_seed", "init_seed"),
+    *("status", "test_accuracy", "val_accuracy", "train_accuracy", "best_epoch", "epochs"),
+    *("load_seconds", "embed_seconds", "diffuse_seconds", "tune_seconds", "train_seconds", "infer_seconds"),
+    *("embedding_id", "diffusion_id", "study_id", "peak_memory_mb", "parameters", "hardware"),
+    *("split_fingerprint", "dataset_fingerprint", "version", "commit", "error", "note"),
+)
+"""Columns that every runs.csv has had. A file without `schema_version` may lack the others, which are then empty."""
 
 RUN_COLUMNS = (
     *("id", "dataset", "split", "features", "llm", "instruction", "backbone", "kind", "split_seed", "init_seed"),
@@ -19,10 +33,12 @@ RUN_COLUMNS = (
     *("load_seconds", "answer_seconds", "finetune_seconds", "embed_seconds"),
     *("diffuse_seconds", "tune_seconds", "train_seconds", "infer_seconds"),
     *("answers_id", "embedding_id", "diffusion_id", "study_id", "answer_tokens", "answer_dollars"),
-    *("peak_memory_mb", "parameters", "hardware"),
-    *("split_fingerprint", "dataset_fingerprint", "version", "commit", "error", "note"),
+    *("embed_tokens", "embed_dollars", "embed_joules", "energy_joules"),
+    *("peak_memory_mb", "parameters", "hardware", "train_nodes", "val_nodes", "test_nodes"),
+    *("split_fingerprint", "dataset_fingerprint", "version", "commit", "error", "note", "schema_version"),
 )
-"""Columns of runs.csv, one row a run; seconds and MB, accuracies as fractions, an empty cell is not measured."""
+"""Columns of runs.csv, one row a run: seconds, joules, MB and US dollars, accuracies as fractions, counts of nodes in
+the split's parts; an empty cell was not measured."""
 
 COLUMNS = (
     *("dataset", "split", "features", "llm", "instruction", "backbone", "origin", "n_runs"),
@@ -43,11 +59,15 @@ BOARD_DECIMALS = {
 
 ACCURACIES = ("test_accuracy", "val_accuracy", "train_accuracy")
 SECONDS = tuple(column for column in RUN_COLUMNS if column.endswith("_seconds"))
-_INTEGERS = ("split_seed", "init_seed", "best_epoch", "epochs", "parameters")
-_REALS = (*ACCURACIES, *SECONDS, "answer_tokens", "answer_dollars", "peak_memory_mb")
-_NEVER_NEGATIVE = (*SECONDS, "answer_tokens", "answer_dollars", "peak_memory_mb", "parameters")
+_SIZES = ("train_nodes", "val_nodes", "test_nodes")
+_INTEGERS = ("split_seed", "init_seed", "best_epoch", "epochs", "parameters", *_SIZES, "schema_version")
+_COSTS = ("answer_tokens", "answer_dollars", "embed_tokens", "embed_dollars", "embed_joules", "energy_joules")
+_REALS = (*ACCURACIES, *SECONDS, *_COSTS, "peak_memory_mb")
+_NEVER_NEGATIVE = (*SECONDS, *_COSTS, *_SIZES, "peak_memory_mb", "parameters")
 _STATUSES = ("ok", "failed", "missing")  # missing: planned, not run yet
 _KINDS = ("train", "ensemble")
+
+Reals = npt.NDArray[np.float64]
 
 
 def is_empty(value: object) -> bool:
@@ -75,29 +95,49 @@ def number(value: object) -> float | None:
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dictionaries of plain Python values; None where a cell is empty, whatever pandas calls it."""
-    columns = [[None if is_empty(value) else value for value in frame[name].tolist()] for name in frame.columns]
+    columns = [plain_cells(frame[name]) for name in frame.columns]
     return [dict(zip(frame.columns, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def plain_cells(column: "pd.Series[Any]") -> list[Any]:
+    """A column's cells as plain Python values; None where a cell is empty."""
+    values = column.tolist()
+    if column.dtype == np.float64:  # the common cases, each a fraction of what asking every cell takes
+        return [None if value != value else value for value in values]
+    return [None if value is pd.NA or value == "" or is_empty(value) else value for value in values]
 
 
 def check_runs(runs: pd.DataFrame, place: str = "runs") -> pd.DataFrame:
     """The same runs with RUN_COLUMNS in their order, sorted by row and seeds, each column in one dtype.
 
-    Text columns hold strings (empty, never NaN), counts are nullable Int64, measurements float64 with NaN.
-    Raises StageBenchError on a missing column, a duplicated id, an unknown status or kind, a cell that is no
-    number, an accuracy outside 0 to 1, a negative time or size, and a finished run without test or validation
-    accuracy. `place` begins the messages: a file name.
+    Text columns hold strings (empty, never NaN), counts are nullable Int64, measurements float64 with NaN. Rows of an
+    older version, which have no `schema_version`, may lack the columns that came later.
+    Raises StageBenchError on a missing or unknown column, a newer version, a duplicated id, an unknown status or kind,
+    a cell that is no number, an accuracy outside 0 to 1, a negative time or size, and a finished run without test or
+    validation accuracy. `place` begins the messages: a file name.
     """
-    if missing := [column for column in RUN_COLUMNS if column not in runs.columns]:
-        raise StageBenchError(f"{place}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}")
-    rows = [_checked(row, place) for row in records(runs[list(RUN_COLUMNS)])]
-    seen: set[str] = set()
-    for row in rows:
-        if row["id"] in seen:
-            raise StageBenchError(f"{place}: run id {row['id']!r} occurs twice")
-        seen.add(row["id"])
-    # The order of the input must not show in the output: floating-point means depend on it.
-    rows.sort(key=lambda row: (*(row[column] for column in KEY), *seed_order(row), row["id"]))
-    return _typed_frame(rows, RUN_COLUMNS, _INTEGERS, _REALS)
+    _check_columns(runs, place)
+    rows = [text(value) for value in runs["id"].tolist()]
+    data: dict[str, Any] = {}
+    for column in RUN_COLUMNS:
+        values = runs[column].tolist() if column in runs.columns else [None] * len(runs)
+        if column in _INTEGERS or column in _REALS:
+            data[column] = _numbers(column, values, rows, place)
+        else:
+            data[column] = _texts(values)
+    _check_values(data, place)
+    # Every row has gone through this version's checks, so it is one of this version now.
+    data["schema_version"] = np.full(len(runs), float(SCHEMA_VERSION))
+    frame = pd.DataFrame(
+        {
+            column: _integers(values)
+            if column in _INTEGERS
+            else pd.Series(values, dtype="float64" if column in _REALS else "object")
+            for column, values in data.items()
+        }
+    )
+    # The order of the input must not show in the output: floating-point means depend on it. A missing seed comes last.
+    return frame.sort_values([*KEY, "split_seed", "init_seed", "id"], kind="stable", ignore_index=True)
 
 
 def seed_order(run: dict[str, Any]) -> tuple[float, float]:
@@ -117,7 +157,9 @@ def write_runs(path: Path, runs: pd.DataFrame) -> Path:
 
 def runs_csv(runs: pd.DataFrame) -> str:
     """The text of runs.csv; the same runs in any order give the same text."""
-    return csv_text(RUN_COLUMNS, (_cells(row) for row in records(check_runs(runs))))
+    checked = check_runs(runs)
+    columns = [_cells(checked[column]) for column in RUN_COLUMNS]
+    return csv_text(RUN_COLUMNS, zip(*columns, strict=True))
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -130,35 +172,131 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise StageBenchError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from error
 
 
-def _checked(row: dict[str, Any], place: str) -> dict[str, Any]:
-    name = f"{place}: run {text(row['id'])!r}"
-    if not text(row["id"]):
-        raise StageBenchError(f"{place}: a run without an id")
-    result: dict[str, Any] = {}
-    for column in RUN_COLUMNS:
-        if column not in _REALS and column not in _INTEGERS:
-            result[column] = text(row[column])
-            continue
-        try:
-            value = number(row[column])
-        except ValueError:
-            raise StageBenchError(f"{name}: {column} is {row[column]!r}, not a number") from None
-        if value is not None and column in _INTEGERS:
-            if value != int(value):
-                raise StageBenchError(f"{name}: {column} is {value}, not an integer")
-            value = int(value)
-        if value is not None and column in _NEVER_NEGATIVE and value < 0:
-            raise StageBenchError(f"{name}: {column} is {value}, below zero")
-        if value is not None and column in ACCURACIES and not 0 <= value <= 1:
-            raise StageBenchError(f"{name}: {column} is {value}, not a fraction between 0 and 1")
-        result[column] = value
+def keep(runs: pd.DataFrame, wanted: dict[str, Sequence[str]]) -> pd.DataFrame:
+    """The runs whose cells are among the wanted ones: column to values, each column of KEY or `kind` or `hardware`.
+
+    Raises StageBenchError for another column, and for a value that no run has.
+    """
+    for column, values in wanted.items():
+        if column not in FILTERS:
+            raise StageBenchError(_unknown("column to filter by", column, FILTERS))
+        present = set(runs[column])
+        for value in values:
+            if value not in present:
+                raise StageBenchError(_unknown(column, value, sorted(present - {""})))
+        runs = runs[runs[column].isin(list(values))]
+    if not len(runs):
+        raise StageBenchError(
+            "no run is left: " + "; ".join(f"{column} {', '.join(wanted[column])}" for column in wanted)
+        )
+    return runs.reset_index(drop=True)
+
+
+FILTERS = (*KEY, "kind", "hardware")
+"""Columns that `keep` knows."""
+
+
+def _unknown(what: str, value: str, valid: Sequence[str]) -> str:
+    near = difflib.get_close_matches(value, valid, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    more = f", and {len(valid) - 20} more" if len(valid) > 20 else ""
+    return f"unknown {what} '{shown(value)}'{hint} (valid: {', '.join(map(shown, valid[:20]))}{more})"
+
+
+def _check_columns(runs: pd.DataFrame, place: str) -> None:
+    """Are these rows of a version that can be read, with all that it has?"""
+    if "schema_version" in runs.columns:
+        for value in set(runs["schema_version"].tolist()):
+            try:
+                version = number(value)
+            except ValueError:
+                raise StageBenchError(f"{place}: schema_version is {value!r}, not a number") from None
+            if version is not None and version > SCHEMA_VERSION:
+                raise StageBenchError(
+                    f"{place}: rows of schema version {version:g} are newer than this stage-bench reads "
+                    f"({SCHEMA_VERSION}); update stage-bench"
+                )
+    required = RUN_COLUMNS if "schema_version" in runs.columns else _FIRST_COLUMNS
+    if missing := [column for column in required if column not in runs.columns]:
+        raise StageBenchError(f"{place}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    for column in runs.columns:
+        if column not in RUN_COLUMNS:
+            raise StageBenchError(f"{place}: {_unknown('column', str(column), RUN_COLUMNS)}")
+    if not runs.columns.is_unique:
+        twice = runs.columns[runs.columns.duplicated()][0]
+        raise StageBenchError(f"{place}: column {twice} occurs twice")
+
+
+def _texts(values: list[Any]) -> list[str]:
+    """Cells as text. Most are repeated thousands of times, so each is looked at once."""
+    known = {value: text(value) for value in set(values)}
+    return [known[value] for value in values]
+
+
+def _numbers(column: str, values: list[Any], rows: Sequence[str], place: str) -> Reals:
+    """Cells as numbers, NaN where nothing is in them."""
+    try:
+        found = np.array([math.nan if value is None or value == "" else float(value) for value in values])
+    except (TypeError, ValueError):
+        found = np.array([_number(column, value, row, place) for value, row in zip(values, rows, strict=True)])
+    found = found.astype(np.float64)
+
+    def refuse(wrong: Any, why: Callable[[float], str]) -> None:
+        if (places := np.flatnonzero(wrong)).size:
+            first = int(places[0])
+            raise StageBenchError(f"{_named(place, rows[first])}: {column} is {why(float(found[first]))}")
+
+    refuse(np.isinf(found), lambda value: f"{value!r}, not a number")
+    if column in _INTEGERS:
+        refuse(~np.isnan(found) & (found != np.floor(found)), lambda value: f"{value}, not an integer")
+    if column in _NEVER_NEGATIVE:
+        refuse(found < 0, lambda value: f"{value}, below zero")
+    if column in ACCURACIES:
+        refuse((found < 0) | (found > 1), lambda value: f"{value}, not a fraction between 0 and 1")
+    return found
+
+
+def _number(column: str, value: Any, row: str, place: str) -> float:
+    try:
+        found = number(value)
+    except ValueError:
+        raise StageBenchError(f"{_named(place, row)}: {column} is {value!r}, not a number") from None
+    return math.nan if found is None else found
+
+
+def _check_values(data: dict[str, Any], place: str) -> None:
+    seen: set[str] = set()
+    for id_ in data["id"]:
+        if not id_:
+            raise StageBenchError(f"{place}: a run without an id")
+        if id_ in seen:
+            raise StageBenchError(f"{place}: run id {id_!r} occurs twice")
+        seen.add(id_)
     for column, valid in (("status", _STATUSES), ("kind", _KINDS)):
-        if result[column] not in valid:
-            raise StageBenchError(f"{name}: {column} is {result[column]!r}, not one of {', '.join(valid)}")
+        if wrong := set(data[column]) - set(valid):
+            row = next(index for index, value in enumerate(data[column]) if value in wrong)
+            value = data[column][row]
+            raise StageBenchError(
+                f"{_named(place, data['id'][row])}: {column} is {value!r}, not one of {', '.join(valid)}"
+            )
+    finished = np.array([status == "ok" for status in data["status"]], dtype=bool)
     for column in ("test_accuracy", "val_accuracy"):
-        if result["status"] == "ok" and result[column] is None:
+        if (places := np.flatnonzero(finished & np.isnan(data[column]))).size:
+            name = _named(place, data["id"][int(places[0])])
             raise StageBenchError(f"{name}: status is ok but {column} is empty or NaN")
-    return result
+
+
+def _named(place: str, id_: str) -> str:
+    return f"{place}: run {id_!r}"
+
+
+def _integers(values: Reals) -> Any:
+    empty = np.isnan(values)
+    return pd.arrays.IntegerArray(np.where(empty, 0, values).astype(np.int64), empty)
+
+
+def _cells(column: "pd.Series[Any]") -> list[str]:
+    return ["" if value is None else str(value) for value in plain_cells(column)]
 
 
 def board_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -189,7 +327,3 @@ def _typed_frame(
         else:
             data[column] = pd.Series([text(value) for value in values], dtype="object")
     return pd.DataFrame(data)
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    return ["" if row[column] is None else str(row[column]) for column in RUN_COLUMNS]

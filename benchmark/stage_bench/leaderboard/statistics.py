@@ -3,8 +3,10 @@
 All draws come from NumPy generators with fixed seeds, so the same accuracies always give the same intervals.
 """
 
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +15,9 @@ from scipy.stats import rankdata
 RESAMPLES = 10_000
 LEVEL = 0.95
 _SEED = 2407_12860
-_TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-_BLOCK = 500  # rows, or resamples, held in memory at a time
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+BLOCK = 500
+"""Rows, or resamples, held in memory at a time."""
 
 Array = npt.NDArray[np.float64]
 Seeds = Sequence[tuple[float, float]]
@@ -45,10 +48,10 @@ def intervals(samples: Sequence[Sequence[float]]) -> list[tuple[float, float] | 
             by_size.setdefault(len(values), []).append(position)
     for size, positions in by_size.items():
         weights = _weights(size)
-        for start in range(0, len(positions), _BLOCK):
-            block = positions[start : start + _BLOCK]
+        for start in range(0, len(positions), BLOCK):
+            block = positions[start : start + BLOCK]
             means = np.array([samples[position] for position in block]) @ weights
-            low, high = np.quantile(means, _TAILS, axis=1)
+            low, high = np.quantile(means, TAILS, axis=1)
             for position, bounds in zip(block, zip(low.tolist(), high.tolist(), strict=True), strict=True):
                 result[position] = bounds
     return result
@@ -62,27 +65,65 @@ def ranks(means: Sequence[float]) -> list[int]:
 def rank_intervals(
     samples: Sequence[Sequence[float]], seeds: Sequence[Seeds], names: Sequence[str]
 ) -> list[tuple[int, int] | None]:
-    """95 % interval of each row's rank under a bootstrap of the seeds.
+    """95 % interval of each row's rank under a bootstrap of the seeds (`resampled_means`).
 
-    Where all rows share the same seeds, a resample draws the same seeds for every row (a hard split is hard for
-    all of them); else every row is resampled for itself, by a generator seeded with its name, so that one more
-    row leaves the draws of the others as they are. A row of one run has no interval of its own and stands with
-    its one accuracy in the resamples of the others.
+    A row of one run has no interval of its own and stands with its one accuracy in the resamples of the others.
     """
     many = [position for position, values in enumerate(samples) if len(values) > 1]
     result: list[tuple[int, int] | None] = [None] * len(samples)
     if not many:
         return result
-    means = _joint(samples, seeds) if share_seeds(seeds) else _independent(samples, names)
-    drawn = np.empty(means.shape, dtype=np.int32)
-    for start in range(0, RESAMPLES, _BLOCK):
-        part = -np.round(means[start : start + _BLOCK], 12)
-        drawn[start : start + _BLOCK] = rankdata(part, method="min", axis=1)
+    means = resampled_means(samples, seeds, names)
+    drawn = np.empty((len(samples), RESAMPLES), dtype=np.int32)
+    for start in range(0, RESAMPLES, BLOCK):
+        drawn[:, start : start + BLOCK] = drawn_ranks(means(start, start + BLOCK)).T
+    drawn.sort(axis=1)
     # A rank is a whole number: take the drawn rank at or beyond the tail instead of a value between two.
-    low = np.quantile(drawn, _TAILS[0], axis=0, method="lower")
-    high = np.quantile(drawn, _TAILS[1], axis=0, method="higher")
+    low = drawn[:, math.floor(TAILS[0] * (RESAMPLES - 1))]
+    high = drawn[:, math.ceil(TAILS[1] * (RESAMPLES - 1))]
     for position in many:
         result[position] = int(low[position]), int(high[position])
+    return result
+
+
+Means = Callable[[int, int], Array]
+"""From a first and a last resample (not included) to the resampled means, [resamples, rows]."""
+
+
+def resampled_means(samples: Sequence[Sequence[float]], seeds: Sequence[Seeds], names: Sequence[str]) -> Means:
+    """Means of the rows of one table under a bootstrap of the seeds, RESAMPLES of them, a stretch at a time.
+
+    Where all rows share the same seeds, a resample draws the same seeds for every row (a hard split is hard for
+    all of them); else every row is resampled for itself, by a generator seeded with its name, so that one more
+    row leaves the draws of the others as they are.
+    """
+    if not share_seeds(seeds):
+        apart = _independent(samples, names)
+        return lambda start, stop: apart[start:stop]
+    paired = np.array(
+        [
+            [value for _, value in sorted(zip(row, values, strict=True))]
+            for row, values in zip(seeds, samples, strict=True)
+        ]
+    )
+    weights = _weights(paired.shape[1])
+    return lambda start, stop: (paired @ weights[:, start:stop]).T
+
+
+def drawn_ranks(means: Array) -> npt.NDArray[np.int32]:
+    """Ranks within each resample, [resamples, rows], 1 for the highest mean; ties share the better rank.
+
+    What scipy's rankdata gives, in under half the time.
+    """
+    # Rounded, so that the last bits of a mean do not part what is equal.
+    values = -np.round(means, 12)
+    order = np.argsort(values, axis=1)
+    ordered = np.take_along_axis(values, order, axis=1)
+    places = np.broadcast_to(np.arange(1, values.shape[1] + 1, dtype=np.int32), values.shape).copy()
+    places[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = 0
+    np.maximum.accumulate(places, axis=1, out=places)
+    result = np.empty(values.shape, dtype=np.int32)
+    np.put_along_axis(result, order, places, axis=1)
     return result
 
 
@@ -93,21 +134,12 @@ def share_seeds(seeds: Sequence[Seeds]) -> bool:
     return recorded and len(set(first)) == len(first) and all(sorted(row) == first for row in seeds)
 
 
+@lru_cache(8)
 def _weights(size: int) -> Array:
     """Bootstrap weights [size, RESAMPLES]: how often each value is drawn, divided by `size`."""
     drawn = np.random.default_rng([_SEED, size]).integers(0, size, size=(RESAMPLES, size))
     counts = np.stack([(drawn == value).sum(axis=1) for value in range(size)])
     return counts.astype(np.float64) / size
-
-
-def _joint(samples: Sequence[Sequence[float]], seeds: Sequence[Seeds]) -> Array:
-    """Resampled means [RESAMPLES, rows]; every row's runs in the order of their seeds."""
-    paired = [
-        [value for _, value in sorted(zip(row, values, strict=True))]
-        for row, values in zip(seeds, samples, strict=True)
-    ]
-    means: Array = (np.array(paired, dtype=float) @ _weights(len(paired[0]))).T
-    return means
 
 
 def _independent(samples: Sequence[Sequence[float]], names: Sequence[str]) -> Array:
