@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stage_bench.runs.energy import Meter
+
 PHASES = ("load", "answer", "finetune", "embed", "diffuse", "tune", "train", "infer")
 """answer: a chat model's answers, asked for; finetune: a language model trained on labels."""
 
@@ -24,22 +26,25 @@ class Clock:
     """Adds up the seconds of each phase.
 
     synchronize: waits for the device; called before every reading, so that queued work is not left out.
+    meter: runs in every phase, for the joules of all of them together.
     """
 
-    def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, synchronize: Callable[[], None] = lambda: None, meter: Meter | None = None) -> None:
         self.seconds: dict[str, float] = {}
         self._synchronize = synchronize
+        self._meter = meter or Meter()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         assert name in PHASES
         self._synchronize()
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._synchronize()
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+        with self._meter:  # whose readings are on no phase's clock
+            begin = time.perf_counter()
+            try:
+                yield
+            finally:
+                self._synchronize()
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
 
 class PeakMemory:
