@@ -17,6 +17,7 @@ from stage_bench.features.spec import Built, FeatureChoice, FeatureSpec, Setting
 from stage_bench.llms import encoding
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.llms.spec import LLMChoice
+from stage_bench.runs.energy import Meter, unmeasured
 
 if TYPE_CHECKING:
     from stage_bench.datasets.splits import Split
@@ -95,10 +96,15 @@ def load(
     device: str,
     step: Step = lambda done, total, what: None,
     split: Split | None = None,
+    meters: Callable[[str], Meter] = unmeasured,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """float32 [num_nodes, dimension] and the cache's manifest (`seconds`: what computing them took)."""
+    """float32 [num_nodes, dimension] and the cache's manifest (`seconds`: what computing them took).
+
+    meters: gives a meter for the joules of work on a device. Those of a pipeline are not measured: it may be the end of
+    work that an earlier session began.
+    """
     if isinstance(choice, LLMChoice):
-        return encoding.embed(graph, choice, cache, device, lambda done, total: step(done, total, "texts"))
+        return encoding.embed(graph, choice, cache, device, lambda done, total: step(done, total, "texts"), meters)
     content = identity(graph, choice, split)
     id_ = fingerprint.of_json(content)
     spec: FeatureSpec = registry.get("features", choice.name)
@@ -108,9 +114,11 @@ def load(
     def make() -> tuple[np.ndarray, dict[str, float]]:
         if not spec.pipeline:
             build = registry.resolve(spec.builder)  # what it imports is on no clock
-            begin = time.perf_counter()
-            matrix = build(_without_labels(graph, split), _options(choice))
-            return _checked(matrix, graph.num_nodes, choice), {"seconds": time.perf_counter() - begin}
+            with meters("cpu") as meter:
+                begin = time.perf_counter()
+                matrix = build(_without_labels(graph, split), _options(choice))
+                seconds = time.perf_counter() - begin
+            return _checked(matrix, graph.num_nodes, choice), {"seconds": seconds, **meter.spent()}
         built = _run(spec, graph, choice, split, folder, cache, device, step)
         matrix = _checked(built.matrix, graph.num_nodes, choice)
         if spec.predicts:

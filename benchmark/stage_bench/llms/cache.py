@@ -44,7 +44,10 @@ class Shard:
 
 
 Computed = tuple[Shard, np.ndarray, dict[str, float]]
-"""A shard, its rows float32 [stop - start, dimension], and what they cost: `seconds`, perhaps `tokens`, `dollars`."""
+"""A shard, its rows float32 [stop - start, dimension], and what they cost.
+
+That is `seconds`, perhaps `tokens`, `dollars`, `joules`.
+"""
 
 
 class EmbeddingCache:
@@ -91,7 +94,8 @@ class EmbeddingCache:
     ) -> dict[str, Any]:
         """Fill in what is missing: `compute` takes the shards to do, one after another, and yields each when done.
 
-        Returns the manifest; what each shard cost when it was computed is added up in it.
+        Returns the manifest; what each shard cost when it was computed is added up in it. `joules` are there only where
+        every shard's were measured, and no other process was computing shards meanwhile: each would count both.
 
         Raises:
             JobError: the disk is full; what was written before is kept.
@@ -106,7 +110,8 @@ class EmbeddingCache:
             while True:
                 try:
                     for shard, vectors, spent in compute(self._claims(id_, rows, shards, held, busy)):
-                        self._write_shard(id_, rows, shard, vectors, spent)
+                        known = {key: value for key, value in spent.items() if not busy or key != "joules"}
+                        self._write_shard(id_, rows, shard, vectors, known)
                         held.pop(shard.number).release()
                 finally:
                     for lock in held.values():
@@ -186,6 +191,8 @@ class EmbeddingCache:
         spent: Counter[str] = Counter()
         for note in notes:
             spent.update(note["spent"])
+        if not all("joules" in note["spent"] for note in notes):
+            del spent["joules"]
         vectors = self._vectors(id_, rows)
         assert vectors is not None
         manifest = {

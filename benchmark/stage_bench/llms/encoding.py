@@ -18,6 +18,7 @@ from stage_bench.llms import weights
 from stage_bench.llms.cache import Computed, EmbeddingCache, Shard
 from stage_bench.llms.prompts import instruction_text, render
 from stage_bench.llms.reducing import reduce
+from stage_bench.runs.energy import Meter, unmeasured
 from stage_bench.runs.provenance import cores
 
 if TYPE_CHECKING:
@@ -70,9 +71,16 @@ def identity(graph: TextGraph, choice: LLMChoice) -> dict[str, Any]:
 
 
 def embed(
-    graph: TextGraph, choice: LLMChoice, cache: EmbeddingCache, device: str, progress: Progress | None = None
+    graph: TextGraph,
+    choice: LLMChoice,
+    cache: EmbeddingCache,
+    device: str,
+    progress: Progress | None = None,
+    meters: Callable[[str], Meter] = unmeasured,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """float32 [num_nodes, dimension], from the cache as far as it goes, and the cache's manifest.
+
+    meters: gives a meter for the joules of work on a device.
 
     Raises:
         JobError: the weights are absent, or the model gave something that is not finite numbers.
@@ -82,7 +90,7 @@ def embed(
     id_ = fingerprint.of_json(content)
     facts = {"content": content, "llm": choice.label, "dataset": graph.name, "texts": graph.num_nodes}
     if choice.reduction is not None:
-        return _reduced(graph, choice, cache, device, progress, id_, facts)
+        return _reduced(graph, choice, cache, device, progress, meters, id_, facts)
     known = cache.found(id_)
     if known is not None and known[1]["rows"] == graph.num_nodes:
         return known
@@ -90,7 +98,9 @@ def embed(
     if known is None:
         check_characters(graph)
         pairs = [render(choice.spec, content["instruction"], text) for text in unique]
-        encode = _Shards(choice, device, [pair[0] for pair in pairs], [pair[1] for pair in pairs], progress)
+        # What a server draws is not known here.
+        meters = unmeasured if choice.endpoint else meters
+        encode = _Shards(choice, device, [pair[0] for pair in pairs], [pair[1] for pair in pairs], progress, meters)
         # Requests cost money: less of it is lost where a server goes down.
         rows = SHARD_ROWS // 4 if choice.endpoint else SHARD_ROWS
         cache.write(id_, len(unique), rows, encode, facts)
@@ -121,18 +131,25 @@ def _reduced(
     cache: EmbeddingCache,
     device: str,
     progress: Progress | None,
+    meters: Callable[[str], Meter],
     id_: str,
     facts: dict[str, Any],
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Made from the whole embedding, which is in the cache as well; its seconds count here too."""
+    """Made from the whole embedding, which is in the cache as well; what that cost counts here too."""
     reduction = choice.reduction
     assert reduction is not None
 
     def make() -> tuple[np.ndarray, dict[str, float]]:
-        whole, manifest = embed(graph, dataclasses.replace(choice, reduction=None), cache, device, progress)
-        begin = time.perf_counter()
-        reduced = reduce(whole, reduction, choice.normalize)
-        return reduced, {"seconds": manifest["seconds"] + time.perf_counter() - begin}
+        whole, manifest = embed(graph, dataclasses.replace(choice, reduction=None), cache, device, progress, meters)
+        with meters("cpu") as meter:
+            begin = time.perf_counter()
+            reduced = reduce(whole, reduction, choice.normalize)
+            seconds = time.perf_counter() - begin
+        spent: dict[str, float] = {key: manifest[key] for key in ("tokens", "requests", "dollars") if key in manifest}
+        joules = meter.joules()
+        if joules is not None and "joules" in manifest:
+            spent["joules"] = manifest["joules"] + joules
+        return reduced, {"seconds": manifest["seconds"] + seconds, **spent}
 
     return cache.keep(id_, graph.num_nodes, make, facts)
 
@@ -146,11 +163,19 @@ class _Shards:
     """
 
     def __init__(
-        self, choice: LLMChoice, device: str, prompts: Sequence[str], starts: Sequence[int], progress: Progress | None
+        self,
+        choice: LLMChoice,
+        device: str,
+        prompts: Sequence[str],
+        starts: Sequence[int],
+        progress: Progress | None,
+        meters: Callable[[str], Meter],
     ) -> None:
         self.choice, self.prompts, self.starts = choice, prompts, starts
         self.device = choice.device or device
         self.progress = progress
+        self.meters = meters
+        self.meter = Meter()  # of the shard that is computed
         self.encoder: Encoder | None = None
 
     def __call__(self, shards: Iterable[Shard]) -> Iterator[Computed]:
@@ -163,19 +188,25 @@ class _Shards:
                     check_device(self.device)
                     self.encoder = encoders.load(self.choice, self.device)
                 if not line:
-                    begin = time.perf_counter()
+                    begin = self._begin()
                     pool = workers(self.encoder, self.device)
                     stack.callback(pool.shutdown, cancel_futures=True)
                     stack.callback(self._close)
                 line.append(self._submit(self.encoder, pool, shard))
                 if len(line) > 1:
                     yield self._computed(line.popleft(), self.encoder, begin)
-                    begin = time.perf_counter()
+                    begin = self._begin()
             while line and self.encoder is not None:
                 yield self._computed(line.popleft(), self.encoder, begin)
-                begin = time.perf_counter()
+                begin = self._begin()
+
+    def _begin(self) -> float:
+        self.meter = self.meters(self.device)
+        self.meter.start()
+        return time.perf_counter()
 
     def _close(self) -> None:
+        self.meter.stop()
         if self.encoder is not None:
             self.encoder.close()
         if self.choice.endpoint is not None:
@@ -206,7 +237,9 @@ class _Shards:
         assert vectors is not None
         if len(vectors) > 1 and not cut and (vectors == vectors[0]).all():
             raise JobError(f"llm '{self.choice.label}' gave one and the same vector for {len(vectors)} different texts")
-        return shard, vectors, {"seconds": time.perf_counter() - begin, "cut": cut, **encoder.spent()}
+        seconds = time.perf_counter() - begin
+        self.meter.stop()
+        return shard, vectors, {"seconds": seconds, "cut": cut, **encoder.spent(), **self.meter.spent()}
 
     def _check(self, part: np.ndarray, texts: int) -> None:
         label, registered = self.choice.label, self.choice.spec.dimension
