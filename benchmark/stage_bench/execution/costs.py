@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stage_bench.runs.clock import ONCE
@@ -50,6 +51,52 @@ def once_each(members: list[RunRecord]) -> dict[str, float]:
     for counted in paid.values():
         total.update(counted)
     return dict(total)
+
+
+def embedding(manifest: dict[str, Any] | None) -> dict[str, float]:
+    """`tokens`, `dollars` and `joules` of an embedding, those that are known.
+
+    0 is none of them: the server counted nothing, or the work was shorter than a counter's step.
+    """
+    known = manifest or {}
+    return {key: known[key] for key in ("tokens", "dollars", "joules") if known.get(key)}
+
+
+def all_embeddings(each: Sequence[dict[str, float]]) -> dict[str, float]:
+    """What several embeddings cost together.
+
+    One without tokens was not paid for; one with tokens and no dollars has a price that is not known, and so has the
+    sum. Joules are known only where each one's are.
+    """
+    total: Counter[str] = Counter()
+    for costs in each:
+        total.update(costs)
+    if any("tokens" in costs and "dollars" not in costs for costs in each):
+        del total["dollars"]
+    if not all("joules" in costs for costs in each):
+        del total["joules"]
+    return dict(total)
+
+
+def embedding_of(record: RunRecord, manifest: Callable[[str], dict[str, Any] | None]) -> dict[str, float]:
+    """What the embedding of a run cost; records of version 1 do not say so, but the embedding's manifest may."""
+    if record.embedding or not record.embedding_id:
+        return record.embedding
+    return all_embeddings([embedding(manifest(id_)) for id_ in record.embedding_id.split("+")])
+
+
+def embeddings_once_each(
+    members: list[RunRecord], manifest: Callable[[str], dict[str, Any] | None]
+) -> dict[str, float]:
+    """What the members' embeddings cost; one that several of them share was made once."""
+    each = {member.embedding_id: embedding_of(member, manifest) for member in members if member.embedding_id}
+    return all_embeddings(list(each.values()))
+
+
+def energy(members: list[RunRecord]) -> float | None:
+    """Joules of all members' training and inference; None where one's were not measured."""
+    known = [member.energy_joules for member in members if member.energy_joules is not None]
+    return round(sum(known), 3) if known and len(known) == len(members) else None
 
 
 def largest(values: list[float | None]) -> float | None:

@@ -16,13 +16,17 @@ SMALL = 20_000
 
 @dataclass(frozen=True)
 class Devices:
-    """Names as torch takes them; `hardware` is what trains; `note` is empty or one line for the user."""
+    """Names as torch takes them; `hardware` is what trains; `note` is empty or one line for the user.
+
+    gpus: UUIDs, as NVML has them, of the CUDA devices that torch sees; empty where it does not tell them.
+    """
 
     embedding: str
     training: str
     hardware: str
     note: str
     synchronize: Callable[[], None]
+    gpus: tuple[str, ...] = ()
 
     def use_threads(self, num_nodes: int) -> str:
         """Set torch's threads for a graph of that size; the hardware as the leaderboard shows it."""
@@ -50,9 +54,9 @@ def choose(device: str) -> Devices:
 
     name = torch.cuda.get_device_name()
     if _dgl_has_cuda():
-        return Devices("cuda", "cuda", name, "", torch.cuda.synchronize)
+        return Devices("cuda", "cuda", name, "", torch.cuda.synchronize, _gpus())
     note = f"this DGL has no CUDA: texts are embedded on {name}, models are trained on the CPU"
-    return Devices("cuda", "cpu", f"{name} (embedding), {cpu()} (training)", note, torch.cuda.synchronize)
+    return Devices("cuda", "cpu", f"{name} (embedding), {cpu()} (training)", note, torch.cuda.synchronize, _gpus())
 
 
 def _has_driver() -> bool:
@@ -65,6 +69,16 @@ def _torch_has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _gpus() -> tuple[str, ...]:
+    """By UUID, since CUDA and NVML count devices in different orders."""
+    import torch
+
+    properties = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    if not all(hasattr(each, "uuid") for each in properties):
+        return ()
+    return tuple(f"GPU-{str(each.uuid).removeprefix('GPU-')}" for each in properties)
 
 
 def _dgl_has_cuda() -> bool:

@@ -18,6 +18,7 @@ from stage_bench.features.spec import FeatureChoice
 from stage_bench.kernels import allocator
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs.clock import Clock
+from stage_bench.runs.energy import Meter
 from stage_bench.suite.jobs import Cell, EmbedJob
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Fitter:
     embeds: the plan's embedding jobs by id, for the features that a cell names.
     memory: bytes that a diffusion may make this process hold; None: as many as it takes.
     on_step: told (done, total, what) while the work goes on.
+    meters: gives a meter for the joules of work on a device.
     """
 
     graphs: dict[str, TextGraph]
@@ -75,6 +77,7 @@ class Fitter:
     devices: Devices
     on_step: Callable[[int, int, str], None]
     memory: int | None
+    meters: Callable[[str], Meter]
     _features: _Kept = field(default_factory=_Kept)
     _prepared: _Kept = field(default_factory=_Kept)
 
@@ -91,6 +94,7 @@ class Fitter:
                 self.devices.embedding,
                 self.on_step,
                 self._split_of(job),
+                self.meters,
             )
 
         loaded: tuple[np.ndarray, dict[str, Any]] = self._features.get(job.id, make)

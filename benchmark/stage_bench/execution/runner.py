@@ -18,7 +18,7 @@ from stage_bench.execution.fitting import Fitter
 from stage_bench.features.spec import FeatureChoice
 from stage_bench.kernels import allocator
 from stage_bench.llms.cache import EmbeddingCache
-from stage_bench.runs import provenance, scoring
+from stage_bench.runs import energy, provenance, scoring
 from stage_bench.runs.clock import Clock, PeakMemory
 from stage_bench.runs.record import RunRecord
 from stage_bench.runs.store import Store
@@ -44,7 +44,8 @@ class Runner:
     A job that fails becomes a failed record; an interruption passes through.
     embeds: the plan's embedding jobs by id, for the runs that need their features.
     memory: bytes that a diffusion may make this process hold; None: as many as it takes.
-    side_by_side: how many runners share the machine; recorded, because it costs time.
+    side_by_side: how many runners share the machine; recorded, because it costs time. Where there are several, energy
+        is not measured.
     on_step: told (done, total, what) while a job goes on.
     """
 
@@ -69,7 +70,14 @@ class Runner:
             self.devices,
             lambda done, total, what: self.on_step(done, total, what),
             self.memory,
+            self._meter,
         )
+
+    def _meter(self, device: str) -> energy.Meter:
+        """For the joules of work on that device; counters count the machine, so with others on it they say nothing."""
+        if self.side_by_side > 1:
+            return energy.unmeasured(device)
+        return energy.Meter(energy.counters(device, self.devices.gpus))
 
     def do(self, job: Job) -> Result:
         allocator.give_back()  # so that the peak is this job's own
@@ -144,7 +152,8 @@ class Runner:
 
     def _train(self, job: TrainJob, memory: PeakMemory) -> RunRecord:
         values = {**job.choice.options, **job.choice.training}
-        clock = Clock(self.devices.synchronize)
+        meter = self._meter(self.devices.training)
+        clock = Clock(self.devices.synchronize, meter)
         seconds: dict[str, float] = {}
         note = ""
         if job.study_id:
@@ -167,10 +176,13 @@ class Runner:
         predictions = ensembles.stored(fitted.logits, split.fingerprint, graph.labels)
         seconds |= {**clock.seconds, "load": self.load_seconds[job.dataset]}
         answers: dict[str, Any] = {}
+        embedding: dict[str, float] = {}
         if job.cell.embedding_id:
             manifest = self.cache.manifest(job.cell.embedding_id) or {}
             seconds |= costs.feature_seconds(manifest)
             answers = costs.answers(manifest)
+            embedding = costs.embedding(manifest)
+        joules = meter.joules()
         if shared:
             seconds["diffuse"] = prepared.seconds
         record = self._record(
@@ -188,6 +200,8 @@ class Runner:
             diffusion_id=shared,
             study_id=job.study_id,
             **answers,
+            embedding=embedding,
+            energy_joules=round(joules, 3) if joules else None,  # 0: shorter than a counter's step
             peak_memory_mb=memory.megabytes(),
             note=note,
         )
@@ -232,6 +246,8 @@ class Runner:
             study_id="+".join(sorted({member.study_id for member in members} - {""})),
             answers_id="+".join(sorted({member.answers_id for member in members} - {""})),
             answers=costs.once_each(members),
+            embedding=costs.embeddings_once_each(members, self.cache.manifest),
+            energy_joules=costs.energy(members),
             weights={member.id: round(weight, 6) for member, weight in zip(members, combined.weights, strict=True)},
             peak_memory_mb=costs.largest([memory.megabytes(), *(member.peak_memory_mb for member in members)]),
         )
@@ -273,6 +289,8 @@ def _embedded(job: EmbedJob, manifest: dict[str, Any]) -> str:
         said.append(f"{manifest['tokens']:,} tokens")
     if "dollars" in manifest:
         said.append(f"{manifest['dollars']:.4f} US dollars")
+    if manifest.get("joules"):
+        said.append(f"{manifest['joules']:,.0f} J")
     if "finetune_seconds" in manifest:
         said.append(f"fine-tuned in {manifest['finetune_seconds']:,.0f} s")
     return ", ".join(said)

@@ -8,7 +8,7 @@ from typing import Any
 
 from stage_bench.errors import StageBenchError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,8 @@ class RunRecord:
     content: what determines the run's numbers; its hash is the id.
     metrics: accuracies as fractions, best_epoch, epochs, parameters; empty for a failed run.
     seconds: of the phases (`runs.clock`); embed and diffuse are those of the work this run shares with others.
+    energy_joules: what train and infer drew, an ensemble's members together; None: not measured (`runs.energy`).
+    embedding: `tokens`, `dollars` and `joules` of the embedding this run shares with others, those that are known.
     """
 
     id: str
@@ -40,6 +42,8 @@ class RunRecord:
     study_id: str = ""
     answers_id: str = ""  # of a chat model's answers that the features are made of
     answers: dict[str, float] = field(default_factory=dict)  # their tokens and dollars, as far as they are known
+    embedding: dict[str, float] = field(default_factory=dict)
+    energy_joules: float | None = None
     weights: dict[str, float] = field(default_factory=dict)  # of an ensemble: member's id to weight
     split_fingerprint: str = ""
     dataset_fingerprint: str = ""
@@ -58,7 +62,11 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, value: Any) -> RunRecord:
-        """Raises StageBenchError: not a record, or of a newer version than this program."""
+        """The record as of this version: what an older one did not have is empty.
+
+        Raises:
+            StageBenchError: not a record, or of a newer version than this program.
+        """
         if not isinstance(value, dict) or not isinstance(value.get("schema_version"), int):
             raise StageBenchError("not a run record")
         if value["schema_version"] > SCHEMA_VERSION:
@@ -67,6 +75,6 @@ class RunRecord:
                 "update stage-bench"
             )
         try:
-            return cls(**value)
+            return cls(**{**value, "schema_version": SCHEMA_VERSION})
         except TypeError as error:
             raise StageBenchError(f"not a run record: {error}") from None
