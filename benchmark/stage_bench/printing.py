@@ -6,9 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from rich.console import Console
 
     from stage_bench.execution.running import Folders
+    from stage_bench.leaderboard.report import Report
 
 
 def entries(kind: str) -> list[dict[str, str]]:
@@ -39,33 +43,44 @@ def entries(kind: str) -> list[dict[str, str]]:
     return rows
 
 
-def report(plan: Any, folders: Folders, console: Console, as_json: bool) -> dict[str, int]:
-    """Write the report; the board goes to standard output, the paths beside it."""
+def report(
+    plan: Any, folders: Folders, console: Console, as_json: bool, wanted: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, int]:
+    """Write the report of a plan and show it (`show`). wanted: keep only runs with these values, by column."""
     from stage_bench.execution import reporting
     from stage_bench.runs.store import Store
 
-    rows = reporting.rows(plan, Store(folders.results, lambda line: say(console, line)))
+    store = Store(folders.results, lambda line: say(console, line))
+    records = reporting.records(plan, store)
+    rows = reporting.rows(plan, records, store)
     counts = reporting.counts(rows)
     if not counts["done"] and not counts["failed"]:
         say(console, "no run is there yet, so there is no leaderboard")
         if as_json:
             print(json.dumps({"counts": counts, "files": [], "leaderboard": []}, indent=1))
         return counts
-    board, paths = reporting.write(plan, rows, folders.reports, folders.results)
-    if as_json:
-        rows = json.loads(board.to_json(orient="records"))
-        print(json.dumps({"counts": counts, "files": [str(path) for path in paths], "leaderboard": rows}, indent=1))
-        return counts
-    from rich.console import Console
-
-    from stage_bench.leaderboard import tables
-
-    Console().print(tables.terminal(board))
-    for path in paths:
-        print(path)
+    show(reporting.make(plan, rows, records, store, wanted), counts, folders.reports, as_json)
     if counts["missing"]:
         say(console, f"{counts['missing']} of {len(plan.runs)} runs are not there yet")
     return counts
+
+
+def show(report: Report, counts: dict[str, int], reports: Path, as_json: bool) -> None:
+    """Write a report under `reports`; the board goes to standard output, the paths of the files below it."""
+    from stage_bench.leaderboard import exporting, writing
+    from stage_bench.leaderboard.files import file_stem
+
+    paths = writing.write(reports / file_stem(report.facts.suite), report)
+    if as_json:
+        print(json.dumps({"counts": counts, "files": list(map(str, paths)), **exporting.plain(report)}, indent=1))
+        return
+    from rich.console import Console
+
+    from stage_bench.leaderboard.terminal import terminal
+
+    Console().print(terminal(report.board, report.separations))
+    for path in paths:
+        print(path)
 
 
 def note(console: Console, line: str) -> None:

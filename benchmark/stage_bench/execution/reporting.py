@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stage_bench import registry
-from stage_bench.runs.clock import PHASES
+from stage_bench.execution import costs
+from stage_bench.llms.cache import EmbeddingCache
+from stage_bench.runs import scoring
 from stage_bench.runs.record import RunRecord
+from stage_bench.runs.row import from_record
 from stage_bench.runs.store import Store
-from stage_bench.suite.folders import folder
 from stage_bench.suite.jobs import EnsembleJob, RunJob, TuneJob
 from stage_bench.suite.planning import Plan
 from stage_bench.training import tuning
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
+    from stage_bench.leaderboard.report import Report
     from stage_bench.llms.spec import LLMSpec
 
 
-def rows(plan: Plan, store: Store) -> list[dict[str, Any]]:
+_DETAILED = 2000
+"""Runs up to which a page holds configurations and curves; beyond, it would be too large to open."""
+
+
+def records(plan: Plan, store: Store) -> dict[str, RunRecord]:
+    """The records of the plan's runs that are there, failed ones too, by id."""
+    found = {job.id: store.get(job.id) for job in plan.runs}
+    return {id_: record for id_, record in found.items() if record is not None}
+
+
+def rows(plan: Plan, found_records: Mapping[str, RunRecord], store: Store) -> list[dict[str, Any]]:
     """One row of runs.csv for each run of the plan. Names are the plan's: a run may serve two suites."""
     labels = {job.id: job.backbone for job in plan.runs}
+    manifest = cache(EmbeddingCache(store.results / "embeddings").manifest)
     found = []
     for job in plan.runs:
-        record = store.get(job.id)
-        row = _row(job, record) if record is not None else _missing(job)
+        record = found_records.get(job.id)
+        row = _row(job, record, manifest) if record is not None else _missing(job)
+        sizes = plan.graphs[job.dataset].split(job.split, job.split_seed or 0).sizes
+        row |= dict(zip(("train_nodes", "val_nodes", "test_nodes"), sizes, strict=True))
         if isinstance(job, EnsembleJob):
             row["note"] = _combined(job, labels, {run.id: place for place, run in enumerate(plan.runs)})
         found.append(row)
@@ -52,37 +71,13 @@ def _missing(job: RunJob) -> dict[str, Any]:
     return {"status": "missing", **{name: getattr(job, name) for name in names}}
 
 
-def _row(job: RunJob, record: RunRecord) -> dict[str, Any]:
-    metrics = record.metrics
+def _row(job: RunJob, record: RunRecord, manifest: Callable[[str], dict[str, Any] | None]) -> dict[str, Any]:
+    named = ("dataset", "split", "features", "llm", "instruction", "backbone", "kind", "split_seed", "init_seed")
+    embedding = costs.embedding_of(record, manifest)
     return {
-        "id": record.id,
-        "dataset": job.dataset,
-        "split": job.split,
-        "features": job.features,
-        "llm": job.llm,
-        "instruction": job.instruction,
-        "backbone": job.backbone,
-        "kind": job.kind,
-        "split_seed": job.split_seed,
-        "init_seed": job.init_seed,
-        "status": record.status,
-        **{key: metrics.get(key) for key in ("test_accuracy", "val_accuracy", "train_accuracy")},
-        **{key: metrics.get(key) for key in ("best_epoch", "epochs", "parameters")},
-        **{f"{phase}_seconds": record.seconds.get(phase) for phase in PHASES},
-        "answers_id": record.answers_id,
-        "answer_tokens": record.answers.get("tokens"),
-        "answer_dollars": record.answers.get("dollars"),
-        "embedding_id": record.embedding_id,
-        "diffusion_id": record.diffusion_id,
-        "study_id": record.study_id,
-        "peak_memory_mb": record.peak_memory_mb,
-        "hardware": record.hardware,
-        "split_fingerprint": record.split_fingerprint,
-        "dataset_fingerprint": record.dataset_fingerprint,
-        "version": record.versions.get("stage-bench", ""),
-        "commit": record.commit.get("commit", "") + ("-dirty" if record.commit.get("dirty") else ""),
-        "error": record.error,
-        "note": record.note,
+        **from_record(record),
+        **{name: getattr(job, name) for name in named},
+        **{f"embed_{key}": embedding.get(key) for key in ("tokens", "dollars", "joules")},
     }
 
 
@@ -97,31 +92,75 @@ def studies(plan: Plan, results: Path) -> list[dict[str, Any]]:
     return found
 
 
-def write(plan: Plan, rows: Sequence[dict[str, Any]], reports: Path, results: Path) -> tuple[pd.DataFrame, list[Path]]:
-    """Write `<reports>/<suite>/` from what `rows` gave; the board, and the paths of what was written."""
+def make(
+    plan: Plan,
+    found_rows: Sequence[dict[str, Any]],
+    found_records: Mapping[str, RunRecord],
+    store: Store,
+    wanted: Mapping[str, Sequence[str]] | None = None,
+) -> Report:
+    """The report of a plan from what `rows` and `records` gave.
+
+    wanted: keep only runs with these values, by column (leaderboard.selecting). Raises StageBenchError: none is left.
+    """
     import pandas as pd
 
-    from stage_bench.leaderboard import board as boards
-    from stage_bench.leaderboard import published, writing
+    from stage_bench.execution import published_numbers
+    from stage_bench.leaderboard import report, selecting
     from stage_bench.leaderboard.rows import RUN_COLUMNS
 
     suite = plan.choices.suite
-    runs = pd.DataFrame(list(rows), columns=list(RUN_COLUMNS))
-    numbers = folder("baselines") / "published"
-    names = {spec.hub_id: name for name, spec in registry.specs("llms").items() if spec.hub_id}
-    compared = published.load(suite.compare, numbers, names) if suite.compare else None
-    paths = writing.write(
-        reports / suite.name,
-        suite.name,
-        runs,
-        compared,
+    compared, times = published_numbers.load(suite.compare)
+    other_data = _other_data(plan)
+    facts = report.Facts(
+        suite=suite.name,
+        description=suite.description,
         configuration=_configuration(plan),
-        left_out=[*plan.left_out, *_comparable(plan, compared)],
-        published_times=published.times(numbers) if suite.compare else None,
-        studies=studies(plan, results),
+        left_out=[*plan.left_out, *_incomparable(plan, compared, other_data)],
+        compare=suite.compare,
         models=[_model(spec) for spec in _models(plan)],
+        studies=studies(plan, store.results),
+        other_data=list(other_data),
     )
-    return boards.read(reports / suite.name / "leaderboard.csv"), paths
+    runs = pd.DataFrame(list(found_rows), columns=list(RUN_COLUMNS))
+    facts, runs = selecting.select(facts, runs, wanted or {})
+    kept = set(runs["id"])
+    details = {id_: _detail(record, plan) for id_, record in found_records.items() if id_ in kept}
+    return report.make(
+        facts, runs, compared, times, _hits(plan, found_records, store, kept), details if len(kept) <= _DETAILED else {}
+    )
+
+
+def _hits(
+    plan: Plan, found_records: Mapping[str, RunRecord], store: Store, kept: set[str]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Where the split is fixed: which test nodes each run was right about."""
+    seeds: dict[tuple[str, str], set[int | None]] = {}
+    for job in plan.runs:
+        seeds.setdefault((job.dataset, job.split), set()).add(job.split_seed)
+    found = {}
+    for job in plan.runs:
+        record = found_records.get(job.id)
+        drawn = len(seeds[job.dataset, job.split]) > 1
+        if drawn or record is None or record.status != "ok" or job.id not in kept:
+            continue
+        graph = plan.graphs[job.dataset]
+        said = store.predictions(job.id)
+        split = graph.split(job.split, job.split_seed or 0)
+        found[job.id] = scoring.hits(said["probabilities"], graph.labels, split, said.get("nodes"))
+    return found
+
+
+def _detail(record: RunRecord, plan: Plan) -> dict[str, Any]:
+    """What the page says of one run beyond its row."""
+    labels = {job.id: f"{job.inputs} {job.backbone}".strip() for job in plan.runs}
+    environment = {"versions": record.versions, "hardware": record.hardware, "commit": record.commit}
+    return {
+        "configuration": record.content,
+        "environment": {**environment, "finished": record.finished},
+        "curve": [round(value, 4) for value in record.curve],
+        "weights": {labels.get(id_, id_): weight for id_, weight in record.weights.items()},
+    }
 
 
 def _models(plan: Plan) -> list[LLMSpec]:
@@ -144,20 +183,29 @@ def _model(spec: LLMSpec) -> dict[str, str]:
     }
 
 
-def _comparable(plan: Plan, numbers: pd.DataFrame | None) -> list[str]:
-    """A line for each dataset on which nothing was published, or whose graph is another than the published one."""
-    if numbers is None:
-        return []
-    notes = []
+def _other_data(plan: Plan) -> dict[str, str]:
+    """Datasets whose graph is another than the one that numbers were published on, each with a sentence."""
+    found = {}
     for name, graph in plan.graphs.items():
         spec = registry.specs("datasets").get(name)
         if spec is not None and spec.nodes not in (None, graph.num_nodes):
-            notes.append(
-                f"{name} has {graph.num_nodes:,} nodes here and {spec.nodes:,} where numbers were published: other data"
+            found[name] = (
+                f"{name} has {graph.num_nodes:,} nodes here and {spec.nodes:,} where numbers were published: other "
+                "data, so that those are not shown"
             )
-        elif not (numbers["dataset"] == name).any():
-            notes.append(f"{', '.join(plan.choices.suite.compare)} published nothing on {name}")
-    return notes
+    return found
+
+
+def _incomparable(plan: Plan, numbers: pd.DataFrame, other_data: Mapping[str, str]) -> list[str]:
+    """A line for each dataset without published numbers, where the suite asks for some."""
+    if not plan.choices.suite.compare:
+        return []
+    named = ", ".join(plan.choices.suite.compare)
+    return [
+        other_data.get(name) or f"{named} published nothing on {name}"
+        for name in plan.graphs
+        if name in other_data or not (numbers["dataset"] == name).any()
+    ]
 
 
 def _configuration(plan: Plan) -> list[str]:

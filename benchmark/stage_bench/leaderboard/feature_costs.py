@@ -11,7 +11,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from stage_bench.leaderboard.rows import records
-from stage_bench.leaderboard.tables import escape, seconds_text
+from stage_bench.leaderboard.wording import escape, seconds_text
 
 Row = dict[str, Any]
 

@@ -172,37 +172,6 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise StageBenchError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from error
 
 
-def keep(runs: pd.DataFrame, wanted: dict[str, Sequence[str]]) -> pd.DataFrame:
-    """The runs whose cells are among the wanted ones: column to values, each column of KEY or `kind` or `hardware`.
-
-    Raises StageBenchError for another column, and for a value that no run has.
-    """
-    for column, values in wanted.items():
-        if column not in FILTERS:
-            raise StageBenchError(_unknown("column to filter by", column, FILTERS))
-        present = set(runs[column])
-        for value in values:
-            if value not in present:
-                raise StageBenchError(_unknown(column, value, sorted(present - {""})))
-        runs = runs[runs[column].isin(list(values))]
-    if not len(runs):
-        raise StageBenchError(
-            "no run is left: " + "; ".join(f"{column} {', '.join(wanted[column])}" for column in wanted)
-        )
-    return runs.reset_index(drop=True)
-
-
-FILTERS = (*KEY, "kind", "hardware")
-"""Columns that `keep` knows."""
-
-
-def _unknown(what: str, value: str, valid: Sequence[str]) -> str:
-    near = difflib.get_close_matches(value, valid, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    more = f", and {len(valid) - 20} more" if len(valid) > 20 else ""
-    return f"unknown {what} '{shown(value)}'{hint} (valid: {', '.join(map(shown, valid[:20]))}{more})"
-
-
 def _check_columns(runs: pd.DataFrame, place: str) -> None:
     """Are these rows of a version that can be read, with all that it has?"""
     if "schema_version" in runs.columns:
@@ -221,7 +190,9 @@ def _check_columns(runs: pd.DataFrame, place: str) -> None:
         raise StageBenchError(f"{place}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}")
     for column in runs.columns:
         if column not in RUN_COLUMNS:
-            raise StageBenchError(f"{place}: {_unknown('column', str(column), RUN_COLUMNS)}")
+            near = difflib.get_close_matches(str(column), RUN_COLUMNS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise StageBenchError(f"{place}: unknown column {shown(column)!r}{hint}")
     if not runs.columns.is_unique:
         twice = runs.columns[runs.columns.duplicated()][0]
         raise StageBenchError(f"{place}: column {twice} occurs twice")

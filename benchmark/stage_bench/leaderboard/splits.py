@@ -12,7 +12,8 @@ NAMES = {
 }
 """Protocols in words."""
 
-_RATIOS = {"random-60-20-20": 0.2 / 0.6}
+RATIOS = {"random-60-20-20": 0.2 / 0.6}
+"""Test nodes to training nodes of protocols that draw splits."""
 
 
 def are_drawn(runs: pd.DataFrame) -> bool:
@@ -26,5 +27,5 @@ def ratio(runs: pd.DataFrame) -> float | None:
     sizes = sizes[sizes["train_nodes"] > 0]
     if len(sizes):
         return float((sizes["test_nodes"] / sizes["train_nodes"]).mean())
-    known = {_RATIOS.get(name) for name in set(runs["split"])}
+    known = {RATIOS.get(name) for name in set(runs["split"])}
     return known.pop() if len(known) == 1 else None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tabulate import tabulate
 
-from stage_bench.leaderboard.tables import escape, seconds_text, short_inputs
+from stage_bench.leaderboard.wording import escape, seconds_text, short_inputs
 
 Study = Mapping[str, Any]
 Key = tuple[str, str, str, str, str]
@@ -17,7 +18,7 @@ Key = tuple[str, str, str, str, str]
 _SHOWN_IMPORTANCES = 3
 _STOPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
-_LEGEND = """\
+LEGEND = """\
 All of this is on the validation nodes of the tuning seeds; no study is handed a test label. *Recipe*: the recipe's own
 values, which are the first trial; empty where they lie outside the space or their trial failed. *Trials*: carried to
 their end / given up by the pruner / failed. *Matters*: the options with the largest shares in the variance of what was
@@ -28,24 +29,21 @@ def key(study: Study) -> Key:
     return study["dataset"], study["split"], study["features"], study["llm"], study["instruction"]
 
 
-def markdown(studies: Sequence[Study], plots: Mapping[Key, str] | None = None) -> list[str]:
+def markdown(studies: Sequence[Study]) -> list[str]:
     """A section, or nothing where nothing was tuned.
 
-    studies: summaries (training/tuning.py) with `dataset`, `split`, `features`, `llm`, `instruction` and `backbone`;
-    plots: key to the file of its trajectories under `plots/`. The same arguments give the same text.
+    studies: summaries (training/tuning.py) with `dataset`, `split`, `features`, `llm`, `instruction` and `backbone`.
+    The same arguments give the same text.
     """
     if not studies:
         return []
-    ordered = sorted(studies, key=lambda study: (key(study), study["backbone"]))
+    ordered = in_order(studies)
     names = dict(zip(map(id, ordered), short_inputs(ordered), strict=True))
     heads = [[study["dataset"], names[id(study)], study["backbone"]] for study in ordered]
     parts = ["## Tuning", *_budgets(ordered), _winners(ordered, heads), _trajectories(ordered, heads)]
-    if notes := list(_notes(ordered, heads)):
+    if notes := list(remarks(ordered, heads)):
         parts.append("\n".join(f"* {escape(note)}" for note in notes))
-    parts.append(_LEGEND)
-    for where, name in (plots or {}).items():
-        shown = next(", ".join(head[:2]) for study, head in zip(ordered, heads, strict=True) if key(study) == where)
-        parts.append(f"![Best so far against trials and against seconds, {escape(shown)}](plots/{name})")
+    parts.append(LEGEND)
     return parts
 
 
@@ -60,19 +58,37 @@ def trajectory(study: Study) -> Iterator[tuple[int, float, float | None]]:
         yield number, seconds, best["val_accuracy"] if best else None
 
 
-def _budgets(studies: Sequence[Study]) -> list[str]:
-    """Whether every competitor had the same, and what it was."""
-    total = sum(row["seconds"] for study in studies for row in study["history"])
-    took = f"All studies together took {seconds_text(total)} s."
+def in_order(studies: Sequence[Study]) -> list[Study]:
+    return sorted(studies, key=lambda study: (key(study), study["backbone"]))
+
+
+def budgets(studies: Sequence[Study]) -> dict[str, list[str]]:
+    """Each budget, in words, with the backbones that had it; one where every competitor had the same."""
     found: dict[str, list[str]] = {}
     for study in studies:
-        found.setdefault(_budget(study), []).append(study["backbone"])
+        names = found.setdefault(_budget(study), [])
+        if study["backbone"] not in names:
+            names.append(study["backbone"])
+    return found
+
+
+def total_seconds(studies: Sequence[Study]) -> float:
+    """Of all trials of all studies."""
+    return sum(row["seconds"] for study in studies for row in study["history"])
+
+
+BUDGETS_DIFFER = "rows of different budgets were not tuned alike, and do not compare as equals."
+
+
+def _budgets(studies: Sequence[Study]) -> list[str]:
+    """Whether every competitor had the same, and what it was."""
+    took = f"All studies together took {seconds_text(total_seconds(studies))} s."
+    found = budgets(studies)
     if len(found) == 1:
         (budget,) = found
         return [f"Equal budget for every study: {escape(budget)}. {took}"]
-    lines = [f"* {escape(budget)}: {escape(', '.join(dict.fromkeys(names)))}" for budget, names in found.items()]
-    warning = "**Budgets differ**: rows of different budgets were not tuned alike, and do not compare as equals."
-    return [f"{warning} {took}", "\n".join(lines)]
+    lines = [f"* {escape(budget)}: {escape(', '.join(names))}" for budget, names in found.items()]
+    return [f"**Budgets differ**: {BUDGETS_DIFFER} {took}", "\n".join(lines)]
 
 
 def _budget(study: Study) -> str:
@@ -88,6 +104,54 @@ def _budget(study: Study) -> str:
     return ", ".join(parts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Winner:
+    """What a study came to.
+
+    values: the winning ones, in words. recipe, accuracy: validation accuracy of the recipe's own values, None where
+    they were not tried or failed, and of the winner. trial: the winner's, from 1; after_seconds: of all trials up to
+    it. ended: trials carried to their end, given up, failed. seconds: of all trials. matters: the options that
+    decided most, in words.
+    """
+
+    values: str
+    recipe: float | None
+    accuracy: float
+    trial: int
+    after_seconds: float
+    ended: tuple[int, int, int]
+    seconds: float
+    matters: str
+
+
+def winner(study: Study) -> Winner:
+    history, best = study["history"], study["history"][study["winner"]]
+    shares = list(study["importances"].items())[:_SHOWN_IMPORTANCES]
+    ok, pruned, failed = (sum(row["state"] == state for row in history) for state in ("ok", "pruned", "failed"))
+    return Winner(
+        values=", ".join(f"{name}={_shown(value)}" for name, value in best["values"].items()),
+        recipe=history[0]["val_accuracy"] if study["starts_with_recipe"] else None,
+        accuracy=best["val_accuracy"],
+        trial=study["winner"] + 1,
+        after_seconds=sum(row["seconds"] for row in history[: study["winner"] + 1]),
+        ended=(ok, pruned, failed),
+        seconds=total_seconds([study]),
+        matters=", ".join(f"{name} {share:.2f}" for name, share in shares),
+    )
+
+
+def stops(studies: Sequence[Study]) -> list[int]:
+    """Numbers of trials after which to say how far the studies were; the last is that of the longest."""
+    longest = max(len(study["history"]) for study in studies)
+    return [stop for stop in _STOPS if stop < longest] + [longest]
+
+
+def best_after(study: Study, after: Sequence[int]) -> list[float | None]:
+    """The best validation accuracy after each of these numbers of trials; None where there were not so many."""
+    best = [accuracy for _, _, accuracy in trajectory(study)]
+    return [best[stop - 1] if stop <= len(best) else None for stop in after]
+
+
 def _winners(studies: Sequence[Study], heads: Sequence[Sequence[str]]) -> str:
     headings = (
         *("Dataset", "Features", "Backbone", "Winning values", "Recipe", "Winner", "Found at trial", "after s"),
@@ -95,21 +159,18 @@ def _winners(studies: Sequence[Study], heads: Sequence[Sequence[str]]) -> str:
     )
     rows = []
     for study, head in zip(studies, heads, strict=True):
-        history, winner = study["history"], study["history"][study["winner"]]
-        first = history[0]["val_accuracy"] if study["starts_with_recipe"] else None
-        counts = [sum(row["state"] == state for row in history) for state in ("ok", "pruned", "failed")]
-        shares = list(study["importances"].items())[:_SHOWN_IMPORTANCES]
+        found = winner(study)
         rows.append(
             [
                 *map(escape, head),
-                escape(", ".join(f"{name}={_shown(value)}" for name, value in winner["values"].items())),
-                "" if first is None else f"{first:.4f}",
-                f"{winner['val_accuracy']:.4f}",
-                str(study["winner"] + 1),
-                seconds_text(sum(row["seconds"] for row in history[: study["winner"] + 1])),
-                " / ".join(map(str, counts)),
-                seconds_text(sum(row["seconds"] for row in history)),
-                escape(", ".join(f"{name} {share:.2f}" for name, share in shares)),
+                escape(found.values),
+                "" if found.recipe is None else f"{found.recipe:.4f}",
+                f"{found.accuracy:.4f}",
+                str(found.trial),
+                seconds_text(found.after_seconds),
+                " / ".join(map(str, found.ended)),
+                seconds_text(found.seconds),
+                escape(found.matters),
             ]
         )
     return _grid(headings, rows, left=4)
@@ -117,18 +178,17 @@ def _winners(studies: Sequence[Study], heads: Sequence[Sequence[str]]) -> str:
 
 def _trajectories(studies: Sequence[Study], heads: Sequence[Sequence[str]]) -> str:
     """Best so far after some numbers of trials."""
-    longest = max(len(study["history"]) for study in studies)
-    stops = [stop for stop in _STOPS if stop < longest] + [longest]
+    after = stops(studies)
     rows = []
     for study, head in zip(studies, heads, strict=True):
-        best = [accuracy for _, _, accuracy in trajectory(study)]
-        cells = [best[stop - 1] if stop <= len(best) else None for stop in stops]
+        cells = best_after(study, after)
         rows.append([*map(escape, head), *("" if value is None else f"{value:.4f}" for value in cells)])
-    words = ["after 1 trial" if stop == 1 else f"after {stop}" for stop in stops]
+    words = ["after 1 trial" if stop == 1 else f"after {stop}" for stop in after]
     return _grid(("Dataset", "Features", "Backbone", *words), rows, left=3)
 
 
-def _notes(studies: Sequence[Study], heads: Sequence[Sequence[str]]) -> Iterator[str]:
+def remarks(studies: Sequence[Study], heads: Sequence[Sequence[str]]) -> Iterator[str]:
+    """What was out of the ordinary, a sentence each, from data as it is. heads: what to call each study, in parts."""
     said: dict[str, list[str]] = {}
     for study, head in zip(studies, heads, strict=True):
         name, history = " ".join(filter(None, head)), study["history"]

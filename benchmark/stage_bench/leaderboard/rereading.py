@@ -1,0 +1,63 @@
+"""A report made anew from its own folder, or from a runs.csv alone: no results, no datasets, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from stage_bench.errors import StageBenchError
+from stage_bench.leaderboard import facts_file, hits, selecting
+from stage_bench.leaderboard.report import Facts, Report
+from stage_bench.leaderboard.report import make as make_report
+from stage_bench.leaderboard.rows import read_runs
+from stage_bench.leaderboard.samples import Hits
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a report's folder holds. hits: empty where tests on nodes were not needed, or for a runs.csv alone."""
+
+    facts: Facts
+    runs: pd.DataFrame
+    hits: Hits
+
+
+def is_report(path: Path) -> bool:
+    """Whether a path is a runs.csv, or a folder (suites are files)."""
+    return path.is_dir() or path.suffix.lower() == ".csv"
+
+
+def read(path: Path, compare: Sequence[str] | None = None) -> Read:
+    """Read runs.csv, or the folder that holds it, with what lies beside it.
+
+    compare: published tables to show; None: those that report.json names, none without it. Without report.json the
+    report is named after the folder. Raises StageBenchError, which names the file.
+    """
+    file = path / "runs.csv" if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        raise StageBenchError(f"{path}: no runs.csv in this folder; a report has one, and a suite is a YAML file")
+    runs = read_runs(file)
+    beside = file.parent if file.name == "runs.csv" else None
+    name = (file.absolute().parent.name if beside else file.stem) or "report"
+    facts = (facts_file.read(beside) if beside else None) or Facts(suite=name)
+    if compare is not None:
+        facts = replace(facts, compare=list(compare))
+    return Read(facts, runs, hits.read(beside) if beside else {})
+
+
+def make(
+    read_: Read, wanted: Mapping[str, Sequence[str]], published: pd.DataFrame, published_times: pd.DataFrame
+) -> Report:
+    """The report of what was read. wanted: keep only runs with these values, by column (selecting.select)."""
+    facts, runs = selecting.select(read_.facts, read_.runs, wanted)
+    return make_report(facts, runs, published, published_times, read_.hits)
+
+
+def counts(report: Report) -> dict[str, int]:
+    """How many runs are done, failed and missing."""
+    statuses = report.runs["status"].value_counts()
+    names = {"done": "ok", "failed": "failed", "missing": "missing"}
+    return {name: int(statuses.get(status, 0)) for name, status in names.items()}
