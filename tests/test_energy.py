@@ -264,7 +264,7 @@ def test_threads_end():
     meter.stop()
     meter.stop()
     assert threading.active_count() == before
-    forgotten = Meter([Steps(*range(10_000), span=2.0)])  # reads every half millisecond
+    forgotten = Meter([SimpleNamespace(span=2.0, read=lambda: 1.0)])  # read every half millisecond
     forgotten.start()
     thread = forgotten._thread
     del forgotten
