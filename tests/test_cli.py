@@ -11,7 +11,10 @@ import pytest
 from stage_bench.cli import app
 from stage_bench.leaderboard.rows import COLUMNS
 
-COMMANDS = ("run", "plan", "validate", "prepare", "report", "compare", "ls", "show", "check", "schema", "doctor")
+COMMANDS = (
+    *("run", "plan", "validate", "prepare", "report", "compare", "merge"),
+    *("ls", "show", "check", "schema", "doctor"),
+)
 TAKES_SUITE = ("run", "plan", "validate", "prepare", "report")
 SUITE = """
     name: small

@@ -47,6 +47,7 @@ Plugins = Annotated[
     typer.Option("--plugin", help="A Python file that registers more; may be repeated.", metavar="FILE"),
 ]
 KINDS = {"dataset": "datasets", "llm": "llms", "feature": "features", "backbone": "backbones"}
+SHOWN = {**KINDS, "run": "runs"}
 
 
 @app.command()
@@ -185,6 +186,32 @@ def compare(
         printing.table([{str(key): value for key, value in row.items()} for row in changes.to_dict("records")])
 
 
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders, of several machines.", metavar="FOLDER")],
+    results: Annotated[
+        Path, typer.Option(help="Where all of it goes; what is there takes part.", metavar="DIR")
+    ] = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """Unite results folders of several machines into one; ids that hold different things are refused."""
+    from rich.console import Console
+
+    from stage_bench.counting import Counting
+    from stage_bench.runs import merging
+
+    console = Console(stderr=True)
+    with Counting(console) as counting:
+        made = merging.plan(folders, results, counting.step)
+        for line in made.notes:
+            printing.say(console, line)
+        merging.carry_out(made, counting.step)
+    if as_json:
+        print(json.dumps(made.to_json(), indent=1))
+    else:
+        printing.table(made.table())
+
+
 @app.command("ls")
 def list_(
     kind: Annotated[
@@ -215,21 +242,26 @@ def list_(
 
 @app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help="dataset, llm, features or backbone.", metavar="KIND")],
-    name: Annotated[str, typer.Argument(help="A registered name; for a dataset also a folder.", metavar="NAME")],
+    kind: Annotated[str, typer.Argument(help="dataset, llm, features, backbone or run.", metavar="KIND")],
+    name: Annotated[
+        str, typer.Argument(help="A registered name; a dataset's folder; a run's id, or its beginning.", metavar="NAME")
+    ],
+    results: Results = Path("results"),
     data: Data = None,
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Print what is known of one entry."""
+    """Print what is known of one entry, or of one run."""
     from stage_bench.execution import describing
+    from stage_bench.runs import showing
 
     _load_plugins(plugin)
-    facts = describing.describe(_kind(kind), name, _data(data))
+    wanted = _kind(kind, SHOWN)
+    facts = showing.describe(results, name) if wanted == "runs" else describing.describe(wanted, name, _data(data))
     if as_json:
         print(json.dumps(facts, indent=1, ensure_ascii=False, default=str))
     else:
-        print(describing.text(facts))
+        print(showing.text(facts) if wanted == "runs" else describing.text(facts))
 
 
 @app.command()
@@ -340,10 +372,10 @@ def _load_plugins(plugins: list[Path] | None) -> None:
         registry.load_plugin(path)
 
 
-def _kind(kind: str) -> str:
+def _kind(kind: str, kinds: dict[str, str] = KINDS) -> str:
     from stage_bench import registry
 
-    plural = KINDS.get(kind, kind)
-    if plural not in KINDS.values():
-        raise StageBenchError(registry.unknown("kind", kind, KINDS))
+    plural = kinds.get(kind, kind)
+    if plural not in kinds.values():
+        raise StageBenchError(registry.unknown("kind", kind, kinds))
     return plural
