@@ -69,7 +69,7 @@ def costs(runs: pd.DataFrame, board: pd.DataFrame) -> dict[Key, Cost]:
         timed = [
             row
             for row in table
-            if row["rank"] is not None and row["total_seconds"] is not None and row["hardware"] == compared
+            if row["rank"] is not None and row["total_seconds"] is not None and _is_in(row, compared)
         ]
         measured = [row for row in table if row["rank"] is not None and row["peak_memory_mb"] is not None]
         time_ranks = dict(zip(map(key_of, timed), ranks([-row["total_seconds"] for row in timed]), strict=True))
@@ -85,7 +85,7 @@ def costs(runs: pd.DataFrame, board: pd.DataFrame) -> dict[Key, Cost]:
                 if row["train_seconds"] is None
                 else row["train_seconds"] + (row["infer_seconds"] or 0.0),
                 hardware=row["hardware"] or "",
-                compared=compared is not None and row["hardware"] == compared,
+                compared=_is_in(row, compared),
                 time_rank=time_ranks.get(key),
                 on_time_front=key in on_time,
                 on_memory_front=key in on_memory,
@@ -95,6 +95,10 @@ def costs(runs: pd.DataFrame, board: pd.DataFrame) -> dict[Key, Cost]:
 
 _READ = tuple(dict.fromkeys(("energy_joules", *shared_work.SHARED, *shared_work.SHARED.values())))
 """Columns of runs.csv that a cost is made of, beside what the board has."""
+
+
+def _is_in(row: Row, compared: str | None) -> bool:
+    return compared is not None and row["hardware"] == compared
 
 
 def _front(rows: list[Row], column: str) -> set[Key]:

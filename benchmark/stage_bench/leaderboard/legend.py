@@ -19,8 +19,8 @@ LINES = (
     "whatever their rank. Where the seed draws the split it is the corrected resampled t-test over the split seeds "
     "(Nadeau and Bengio 2003; variance times 1/k + test/train nodes). Where the split is fixed it is the larger of two "
     "p values: a bootstrap of the seeds, and node by node on saved predictions McNemar's exact test (one run each) or "
-    "a paired bootstrap of the test nodes. The best was found on the same runs, so p is a guide, not a proof. Effect "
-    "sizes and the uncorrected p are in separation.csv.",
+    "a paired bootstrap of the test nodes. With few seeds much cannot be separated, and the best was found on the same "
+    "runs: p is a guide, not a proof. Effect sizes and the uncorrected p are in separation.csv.",
     "Models and epochs are selected on **validation accuracy** (mean over runs).",
     "**Train s/run** is the mean per run. **Total s** = embed + diffuse + tune + n × (train + infer), where train and "
     "infer are means per run and embedding, diffusion and tuning count once for a row: each distinct embedding, "
@@ -43,8 +43,7 @@ LINES = (
 """Markdown, one entry each, of which only `**bold**` and `*emphasis*` are used."""
 
 REPRODUCTION = (
-    "*Agrees*: the difference lies within the errors of both (Welch's t-test on mean, deviation and n, 5 % level; "
-    "where seeds draw the split, each variance counts 1/n + test/train nodes, because training sets overlap). "
+    "*Agrees*: the difference lies within the errors of both (Welch's t-test on mean, deviation and n, 5 % level). "
     "*Higher*, *lower*: ours is. *Cannot tell*: the reason says why the two say nothing of each other."
 )
 """What stands below published numbers with ours beside."""

@@ -16,23 +16,12 @@ from stage_bench.leaderboard.report import Report
 from stage_bench.leaderboard.reproduction import Reproduction
 from stage_bench.leaderboard.rows import records
 from stage_bench.leaderboard.samples import key_of
-from stage_bench.leaderboard.wording import MARK, Row, escape, plain, seconds_text
+from stage_bench.leaderboard.wording import MARK, MODEL_FACTS, Row, escape, plain, seconds_text
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 Columns = Sequence[tuple[str, str]]
 """Heading and alignment of each column."""
-
-MODEL_FACTS = (
-    ("name", "llm"),
-    ("source", "model"),
-    ("dimension", "dimensions"),
-    ("parameters", "parameters"),
-    ("released", "released"),
-    ("licence", "licence"),
-    ("trained_on", "this benchmark's texts in its training data"),
-)
-"""What a report says of an embedding model: key, and the column's heading."""
 
 
 def markdown(report: Report, plots: Sequence[Plot] = ()) -> str:

@@ -14,7 +14,7 @@ from stage_bench.leaderboard.costs import Cost, costs
 from stage_bench.leaderboard.mean_ranks import MeanRank, mean_ranks
 from stage_bench.leaderboard.reproduction import Reproduction, reproductions
 from stage_bench.leaderboard.rows import check_runs
-from stage_bench.leaderboard.samples import Hits, protocols
+from stage_bench.leaderboard.samples import Hits
 from stage_bench.leaderboard.samples import Key as Key
 from stage_bench.leaderboard.separation import Separation, separations
 
@@ -24,7 +24,7 @@ class Facts:
     """What stands beside the rows of a report and cannot be computed from them. Goes to report.json and back.
 
     suite: its name, and the report's folder. configuration: sentences on how the runs were made; left_out: on what is
-    missing; models: facts about the embedding models (markdown.MODEL_FACTS); studies: what tuning left
+    missing; models: facts about the embedding models (wording.MODEL_FACTS); studies: what tuning left
     (training/tuning.py `summary`, with the names of its row); versions: software to version; selection: what a filter
     kept of a larger report, empty for a whole one; other_data: datasets that bear a published dataset's name and are
     other data, so that published numbers do not stand beside ours; source: where reproduced rows say they come from.
@@ -99,7 +99,7 @@ def make(
         separations=separations(runs, board, hits),
         costs=costs(runs, board),
         mean_ranks=mean_ranks(runs, board),
-        reproductions=reproductions(board, protocols(runs)),
+        reproductions=reproductions(board),
         published_times=published_numbers.no_times() if published_times is None else published_times,
         details=details or {},
         remarks=[f"{elsewhere} published {noun} one of these datasets but another split."] if elsewhere else [],

@@ -12,7 +12,6 @@ import pandas as pd
 from stage_bench.leaderboard import significance
 from stage_bench.leaderboard.published import Remark, remark_of
 from stage_bench.leaderboard.rows import records
-from stage_bench.leaderboard.samples import Protocol
 
 Row = dict[str, Any]
 
@@ -58,12 +57,13 @@ _STANDARD = ("std ddof=1", "std ddof=0", "std", "unstated")
 _INSTRUCTIONS = ("default", "none", "")
 
 
-def reproductions(board: pd.DataFrame, protocols: Mapping[tuple[str, str], Protocol]) -> list[Reproduction]:
+def reproductions(board: pd.DataFrame) -> list[Reproduction]:
     """Every published row of the board that has a counterpart among ours, in the board's order.
 
     A counterpart has the dataset, split, features and backbone; of several the one with the published model, else the
     plainest. No verdict where the embedding models differ. Else Welch's t-test on mean, deviation and n of the two
-    (significance.summary_t; corrected for overlapping training sets where seeds draw the split) at the 5 % level.
+    (significance.summary_t) at the 5 % level. It is not corrected for overlapping training sets: both are means over
+    splits of the same data, so that each split is a draw of its own, and a difference between models is not at issue.
     """
     ours: dict[tuple[str, str], list[Row]] = {}
     rows = records(board)
@@ -74,7 +74,7 @@ def reproductions(board: pd.DataFrame, protocols: Mapping[tuple[str, str], Proto
     for row in rows:
         where = row["dataset"], row["split"]
         if row["origin"] == "published" and (counterpart := _counterpart(row, ours.get(where, []))) is not None:
-            found.append(_reproduction(row, counterpart, protocols[where]))
+            found.append(_reproduction(row, counterpart))
     return found
 
 
@@ -94,10 +94,10 @@ def _counterpart(published: Row, ours: Sequence[Row]) -> Row | None:
     return min(alike, key=plainness, default=None)
 
 
-def _reproduction(published: Row, ours: Row, protocol: Protocol) -> Reproduction:
+def _reproduction(published: Row, ours: Row) -> Reproduction:
     remark = remark_of(published["note"])
     difference = round(ours["test_accuracy"] - published["test_accuracy"], 12)
-    reason, assumed = _obstacle(published, ours, remark, protocol), []
+    reason, assumed = _obstacle(published, ours, remark), []
     verdict = "cannot tell"
     if not reason:
         deviation = _deviation(published, remark)
@@ -107,7 +107,6 @@ def _reproduction(published: Row, ours: Row, protocol: Protocol) -> Reproduction
             ours["n_runs"],
             deviation,
             published["n_runs"],
-            (protocol.ratio or 0.0) if protocol.drawn else 0.0,
         )
         verdict = "agrees" if p >= significance.LEVEL else "higher" if difference > 0 else "lower"
         assumed = [f"p {p:.3f}" if p >= 0.001 else "p < 0.001"]
@@ -124,7 +123,7 @@ def _reproduction(published: Row, ours: Row, protocol: Protocol) -> Reproduction
     )
 
 
-def _obstacle(published: Row, ours: Row, remark: Remark, protocol: Protocol) -> str:
+def _obstacle(published: Row, ours: Row, remark: Remark) -> str:
     """Why the two numbers say nothing of each other, or nothing."""
     if published["features"] in _OTHER_FEATURES:
         return _OTHER_FEATURES[published["features"]]
@@ -141,8 +140,6 @@ def _obstacle(published: Row, ours: Row, remark: Remark, protocol: Protocol) -> 
         return "published without a ±"
     if _kind(remark) not in _STANDARD:
         return f"its ± is {_kind(remark)}"
-    if protocol.drawn and protocol.ratio is None:
-        return "the sizes of the split's parts are not known"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def samples(runs: pd.DataFrame) -> dict[Key, Sample]:
     # The frame is sorted by row: each is one stretch.
     starts = [place for place, key in enumerate(keys) if place == 0 or key != keys[place - 1]]
     found = {}
-    for start, stop in zip(starts, [*starts[1:], len(keys)], strict=True):
+    for start, stop in itertools.pairwise([*starts, len(keys)]):
         split_seeds, init_seeds, accuracies = (values[start:stop] for values in numbers)
         found[keys[start]] = Sample(tuple(ids[start:stop]), split_seeds, init_seeds, accuracies)
     return found

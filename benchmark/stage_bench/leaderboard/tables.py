@@ -1,3 +1,4 @@
+from stage_bench.leaderboard.wording import MODEL_FACTS as MODEL_FACTS
 from stage_bench.leaderboard.wording import MARK as MARK
 from stage_bench.leaderboard.wording import escape as escape
 from stage_bench.leaderboard.wording import inputs as inputs

@@ -11,6 +11,17 @@ MARK = "†"
 
 Row = dict[str, Any]
 
+MODEL_FACTS = (
+    ("name", "llm"),
+    ("source", "model"),
+    ("dimension", "dimensions"),
+    ("parameters", "parameters"),
+    ("released", "released"),
+    ("licence", "licence"),
+    ("trained_on", "this benchmark's texts in its training data"),
+)
+"""What a report says of an embedding model: key, and the column's heading."""
+
 _ESCAPED = {character: f"\\{character}" for character in "|*_[]~$"}
 # Entities where a backslash is not enough: `<` and `&` for HTML, the others because they begin escapes and code.
 _ESCAPED.update({"<": "&lt;", ">": "&gt;", "&": "&amp;", "`": "&#96;", "\\": "&#92;"})
