@@ -1,8 +1,10 @@
 """`merge`: results of several machines in one folder, whatever is in several of them, contradicts or is damaged."""
 
 import errno
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from rich.console import Console
 
 import tiny
 from stage_bench import files
 from stage_bench.answers import store as answers
+from stage_bench.counting import Counting
 from stage_bench.errors import StageBenchError
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs import merging
@@ -629,6 +633,32 @@ def test_logs_keep_their_names_and_none_is_lost(tmp_path, target):
     }
     assert merged.counts["logs"] == merging.Counts(total=3, copied=3, in_several=1)
     assert merge(target, *folders).copies == ()
+
+
+# --- how far it is ---
+
+
+def test_progress_is_told_of_checks_and_copies(r1, r2, target):
+    told: list[tuple[int, int, str]] = []
+    merged = merging.plan([r1, r2], target, lambda *step: told.append(step))
+    checked = merged.counts["runs"].total + merged.counts["embeddings"].total
+    assert told == [(number + 1, checked, "checked") for number in range(checked)]
+    told.clear()
+    merging.carry_out(merged, lambda *step: told.append(step))
+    assert [step[0] for step in told] == sorted(step[0] for step in told)
+    assert told[-1] == (len(merged.copies), len(merged.copies), "copied")
+    assert re.fullmatch(r"copied, (\d+ KB) of \1", told[-2][2])
+
+
+def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds():
+    console = Console(file=io.StringIO())
+    with Counting(console) as counting:
+        counting.step(1, 2000, "copied")
+        assert console.file.getvalue() == ""
+        counting._last_line -= 11
+        counting.step(1001, 2000, "copied, 1 of 2 MB")
+        counting.step(1002, 2000, "copied, 1 of 2 MB")
+    assert console.file.getvalue() == "1,001 of 2,000 copied, 1 of 2 MB\n"
 
 
 # --- what must not happen ---
