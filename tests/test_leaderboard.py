@@ -23,7 +23,6 @@ from stage_bench.leaderboard import (
     comparison,
     feature_costs,
     files,
-    plots,
     published,
     rows,
     statistics,
@@ -496,53 +495,6 @@ def test_terminal_fits(width: int, published_folder: Path) -> None:
     assert "[red]mlp[/red]" in text
     for word in ("0.8912 ± 0.0131", "partial", "failed", "† STAGE", "Total s"):
         assert word in text
-
-
-# --- plots --------------------------------------------------------------------------------------------------------
-
-
-def test_plots(tmp_path: Path, published_folder: Path) -> None:
-    pytest.importorskip("matplotlib")
-    result = board.build(example(), published.load(["numbers"], published_folder), "x")
-    names = plots.file_names(result)
-    assert names == {("cora", "public"): "cora.public.svg", ("cora", "random-60-20-20"): "cora.random-60-20-20.svg"}
-    cora = result[result["split"] == "random-60-20-20"]
-    assert plots.accuracy_time(cora, tmp_path / "a.svg") is None
-    assert plots.accuracy_time(cora, tmp_path / "b.svg") is None
-    data = (tmp_path / "a.svg").read_bytes()
-    assert data == (tmp_path / "b.svg").read_bytes()
-    assert data.startswith(b"<?xml")
-    assert b"<dc:date>" not in data
-
-
-def test_labels_lie_on_nothing_else() -> None:
-    taken: list[plots.Box] = []
-    for _ in range(8):
-        box = plots._place((200.0, 200.0), 60.0, 12.0, 1.0, taken, (0.0, 0.0, 400.0, 400.0))
-        assert all(plots._overlap(box, other) == 0 for other in taken)
-        taken.append(box)
-
-
-def test_hostile_names_in_a_plot(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    runs = frame(run("a", dataset="$x_{$", backbone="$\\frac{</svg>", llm="_hidden"))
-    result = board.build(runs, published.none(), "x")
-    (name,) = plots.file_names(result).values()
-    assert plots.accuracy_time(result, tmp_path / name) is None
-    assert plots.accuracy_time(result.iloc[:0], tmp_path / "empty.svg") is None
-
-
-def test_without_matplotlib_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result = board.build(frame(run("a")), published.none(), "x")
-    assert plots.accuracy_time(result, tmp_path / "a.svg") == "plots need: pip install 'stage-bench[plots]'"
-    assert not plots.available()
-    paths = writing.write(tmp_path, "x", frame(run("a")))
-    assert [path.suffix for path in paths] == [".csv", ".md", ".csv"]
-    assert "stage-bench[plots]" in caplog.text
-    assert "plots/" not in paths[1].read_text(encoding="utf-8")
 
 
 # --- comparison ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from stage_bench.leaderboard import tuning, tuning_plots
+from stage_bench.leaderboard import tuning
+from stage_bench.leaderboard.plots import canvas, trajectories
 from stage_bench.training import tuning as training
 from studying import FIRST, Objective, choice
 
@@ -58,7 +59,7 @@ def cells(text: str, backbone: str, table: int = 0) -> list[str]:
 
 def test_nothing_was_tuned():
     assert tuning.markdown([]) == []
-    assert tuning_plots.file_names([]) == {}
+    assert trajectories.names([]) == {}
 
 
 def test_a_row_of_the_winner():
@@ -149,35 +150,32 @@ def test_inputs_are_told_apart():
     ]
     names = {line.split("|")[2].strip() for line in page(*studies).splitlines() if line.startswith("| cora")}
     assert names == {"minilm · none", "minilm · graph-aware", "shallow"}
-    assert len(set(tuning_plots.file_names(studies).values())) == 3
+    assert len(set(trajectories.names(studies).values())) == 3
 
 
-def test_plots_are_named_and_linked():
+def test_plots_are_named():
     studies = [study(), study("sage"), {**study(), "dataset": "api-docs"}]
-    names = tuning_plots.file_names(studies)
-    assert names[tuning.key(studies[0])] == "tuning.cora.random-60-20-20.zero-shot.minilm.none.svg"
-    said = "\n".join(tuning.markdown(studies, names))
-    for name in names.values():
-        assert f"](plots/{name})" in said
+    names = trajectories.names(studies)
+    assert names == {
+        tuning.key(studies[0]): "cora.tuning.zero-shot.minilm.none",
+        tuning.key(studies[2]): "api-docs.tuning.zero-shot.minilm.none",
+    }
+    split = trajectories.names([*studies, {**study(), "split": "public"}])
+    assert split[tuning.key(studies[0])] == "cora.random-60-20-20.tuning.zero-shot.minilm.none"
     long = {**study(), "instruction": "Say / what?\n" * 40}
-    assert len(next(iter(tuning_plots.file_names([long]).values()))) < 120
+    assert len(next(iter(trajectories.names([long]).values()))) < 120
 
 
-def test_a_plot_has_both_panels_and_the_same_bytes(tmp_path):
+def test_a_plot_has_both_panels():
     pytest.importorskip("matplotlib")
     studies = [study(), study("a$x_b|[l](m)<b>"), study("never", history=[*HISTORY[3:4], *HISTORY[:1]], winner=1)]
-    assert tuning_plots.trajectories(studies, tmp_path / "one.svg") is None
-    assert tuning_plots.trajectories(studies[::-1], tmp_path / "two.svg") is None
-    content = (tmp_path / "one.svg").read_bytes()
-    assert content == (tmp_path / "two.svg").read_bytes()
-    root = ElementTree.fromstring(content)
-    comments = re.findall(r"<!-- (.*?) -->", content.decode())
-    assert {"trials", "seconds of trials"} <= set(comments)
-    assert "cora, random-60-20-20, minilm" in comments
-    assert any("gcn" in comment for comment in comments)
-    assert root.tag.endswith("svg")
-    tuning_plots.trajectories([study(history=[{**HISTORY[0], "val_accuracy": 0.1}], winner=0)], tmp_path / "3.svg")
-    assert (tmp_path / "3.svg").read_bytes() != content
+    assert "Best: a$x_b|[l](m)<b> 0.8500; gcn 0.8500; never 0.8000." in trajectories.alt(studies)
+    with canvas.style():
+        svg, png = trajectories.sheet(studies).files()
+        assert (svg, png) == trajectories.sheet(studies[::-1]).files()
+    said = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"trials", "seconds of trials", "gcn", "a$x_b|[l](m)<b>", "never"} <= set(said)
+    assert "Validation accuracy of the best trial so far: cora, random-60-20-20, minilm" in said
 
 
 def test_a_real_study_has_what_the_page_reads(tmp_path):
@@ -193,7 +191,7 @@ def test_a_real_study_has_what_the_page_reads(tmp_path):
 
 
 def test_the_page_needs_neither_torch_nor_optuna():
-    code = "import sys; import stage_bench.leaderboard.tuning, stage_bench.leaderboard.tuning_plots;"
+    code = "import sys; import stage_bench.leaderboard.tuning, stage_bench.leaderboard.plots.drawing;"
     code += "print({'torch', 'optuna', 'dgl', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
