@@ -257,7 +257,7 @@ class Scatter:
         if self._front:
             marks.append(legend.Entry("Pareto front: none is as accurate for less", _FRONT))
         if not all(map(self._ranked, self.entries)):
-            said = "timed on other hardware, or on several: not compared"
+            said = "other, several or unrecorded hardware: not compared"
             marks.append(legend.Entry(said, {**hollow, "color": UNRANKED}))
         if any(entry.status == "partial" for entry in self.entries):
             marks.append(legend.Entry("partial: fewer runs than asked for, on no front", {**hollow, "color": INK}))
