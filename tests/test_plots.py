@@ -377,15 +377,21 @@ def test_labels_keep_off_what_else_is_there() -> None:
 
 
 def test_names_of_a_plot_do_not_overlap() -> None:
-    """From the boxes of white behind them, as they are drawn."""
     scatter = Scatter(tables(large(400))[0], TIME)
-    x0, y0, x1, y1 = scatter._view.frame
-    sizes = [(letters.width(entry.backbone, 8.0) * 72, 10.0) for entry in scatter._named]
-    anchors = [tuple(place) for place in scatter._positions(scatter._named)]
-    places = [box for box in labels.place(anchors, sizes, scatter._obstacles(), (x0, y0, x1, y1)) if box]
+    places = [box for _, box in scatter._places if box]
     assert len(places) >= 15
     for one, other in itertools.combinations(places, 2):
         assert one[0] >= other[2] or other[0] >= one[2] or one[1] >= other[3] or other[1] >= one[3]
+
+
+def test_names_without_room_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "_GAPS", (6, 10))
+    alike = [one for index in range(60) for one in several(f"{'n' * 40}{index}", [0.8, 0.9], hardware=EPYC)]
+    said = words(drawn(made(*alike))["cora.time"])
+    written = sum(line.startswith("nnn") for line in said)
+    assert 0 < written < 25
+    assert "Of 60 rows the best 25 of 60 on the front and the best 15 are named." in said
+    assert f"Without room for their name: {25 - written} rows." in said
 
 
 # --- without matplotlib, and fast ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ Box = tuple[float, float, float, float]
 _GAPS = (6, 10, 15, 22, 30, 40, 52, 66, 82, 100, 120)
 _DIRECTIONS = 16
 _FAR = 0.8  # how many covered square points an extra point of distance is worth
-_FOREIGN = 80.0  # and how many it is worth not to be nearer to another labelled point
+_FOREIGN = 30.0  # and how many it is worth not to be nearer to another labelled point
 
 Array = npt.NDArray[np.float64]
 

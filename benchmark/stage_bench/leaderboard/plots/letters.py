@@ -103,7 +103,7 @@ def _font(size: float) -> Any:
 
     file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     # The other engine is not in every build of Pillow.
-    return ImageFont.truetype(str(file), size / 72 * DPI, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(str(file), round(size / 72 * DPI), layout_engine=ImageFont.Layout.BASIC)
 
 
 def _cut(text: str, letters: int) -> str:

@@ -207,14 +207,9 @@ class Scatter:
 
     def _names(self, page: Sheet) -> None:
         """Write each backbone beside its point, where it covers neither a point, an interval nor another name."""
-        named = self._named
-        anchors = [(float(x), float(y)) for x, y in self._positions(named)]
-        texts = [letters.fit(_name(entry), _NAME, SMALL) for entry in named]
-        sizes = [(letters.width(words, SMALL) * 72, _LETTER) for words in texts]
-        x0, y0, x1, y1 = self._view.frame
-        places = labels.place(anchors, sizes, self._obstacles(), (x0 + 3, y0 + 3, x1 - 3, y1 - 3))
-        page.ground([(*_inches(box[0], box[3]), *_inches(box[2], box[1])) for box in places if box])
-        for entry, words, anchor, box in zip(named, texts, anchors, places, strict=True):
+        page.ground([(*_inches(box[0], box[3]), *_inches(box[2], box[1])) for _, box in self._places if box])
+        anchors = [(float(x), float(y)) for x, y in self._positions(self._named)]
+        for entry, anchor, (words, box) in zip(self._named, anchors, self._places, strict=True):
             if box is None:
                 continue
             colour = dark(self._looks.of(entry.inputs)["color"]) if self._ranked(entry) else SOFT
@@ -223,6 +218,16 @@ class Scatter:
             if math.dist(end, anchor) > 12:
                 xs, ys = zip(_inches(*anchor), _inches(*end), strict=True)
                 page.line(xs, ys, color=colour, linewidth=0.5, alpha=0.8, zorder=4.5)
+
+    @cached_property
+    def _places(self) -> list[tuple[str, labels.Box | None]]:
+        """What is written for each named entry, and where; None where there is no room."""
+        texts = [letters.fit(_name(entry), _NAME, SMALL) for entry in self._named]
+        sizes = [(letters.width(words, SMALL) * 72, _LETTER) for words in texts]
+        anchors = [(float(x), float(y)) for x, y in self._positions(self._named)]
+        x0, y0, x1, y1 = self._view.frame
+        boxes = labels.place(anchors, sizes, self._obstacles(), (x0 + 3, y0 + 3, x1 - 3, y1 - 3))
+        return list(zip(texts, boxes, strict=True))
 
     def _positions(self, entries: Sequence[Entry]) -> Array:
         """Where their points are in the frame, [n, 2]."""
@@ -278,7 +283,11 @@ class Scatter:
                 yield "No front: what hardware these times were taken on is not recorded, or was several for each row."
         if len(self._named) < len(self.entries):
             intervals = ", and have their interval drawn" if self._crowd else ""
-            yield f"Of {_rows(len(self.entries))} the front and the best {BEST} are named{intervals}."
+            most = _NAMED - BEST
+            front = "the front" if len(self._front) <= most else f"the best {most} of {len(self._front):,} on the front"
+            yield f"Of {_rows(len(self.entries))} {front} and the best {BEST} are named{intervals}."
+        if unnamed := sum(box is None for _, box in self._places):
+            yield f"Without room for their name: {_rows(unnamed)}."
         if missing := len(self.table.entries) - len(self.entries):
             yield f"Without {self.axis.what}, and not shown: {_rows(missing)}."
         if self.table.unfinished:
