@@ -6,11 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
+    from stage_bench.checks import Line
+    from stage_bench.execution.publishing import Outcome
     from stage_bench.execution.running import Folders
     from stage_bench.leaderboard.report import Report
 
@@ -81,6 +83,34 @@ def show(report: Report, counts: dict[str, int], reports: Path, as_json: bool) -
     Console().print(terminal(report.board, report.separations))
     for path in paths:
         print(path)
+
+
+def published(outcome: Outcome) -> None:
+    """What became of each report, what is gone of an earlier site, and the paths of the files."""
+    for line in outcome.remarks:
+        print(line)
+    for board in outcome.boards:
+        passed = len(board.lines) - len(board.failures)
+        print(f"{board.source}: {'published as a draft' if board.draft else 'published'}, {passed} checks passed")
+        checks(line for line in board.lines if not line.passed)
+    for one in outcome.refused:
+        print(f"{one.folder}: not published")
+        checks(line for line in one.lines if not line.passed)
+    if not outcome.boards:
+        print("there is nothing to publish, so nothing was written")
+    for path in outcome.gone:
+        print(f"removed {path}")
+    for path in outcome.written:
+        print(path)
+
+
+def checks(lines: Iterable[Line]) -> bool:
+    """Print lines of a check as they come; whether all passed."""
+    passed = True
+    for line in lines:
+        print(f"{'ok  ' if line.passed else 'FAIL'}  {line.what}")
+        passed = passed and line.passed
+    return passed
 
 
 def note(console: Console, line: str) -> None:

@@ -1,10 +1,9 @@
 """The leaderboard: one row for each (dataset, split, features, llm, instruction, backbone), from run rows."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -17,8 +16,11 @@ from stage_bench.leaderboard.rows import (
     BOARD_INTEGERS,
     COLUMNS,
     KEY,
+    Columns,
     board_frame,
+    by_row,
     check_runs,
+    columns,
     number,
     read_csv,
     records,
@@ -45,16 +47,20 @@ def build(runs: pd.DataFrame, published: pd.DataFrame, source: str) -> pd.DataFr
     where one split seed of a dataset stands for two different splits: such numbers cannot share a table.
     """
     runs = check_runs(runs)
-    rows = records(runs)
-    _check_comparable(rows)
-    alone = shared_work.known(rows)
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for run in rows:
-        groups.setdefault(tuple(run[column] for column in KEY), []).append(run)
-    # A row of which nothing was run yet is not a row.
-    groups = {key: group for key, group in groups.items() if any(run["status"] != "missing" for run in group)}
-    summaries = [_summary(key, group, alone, source) for key, group in groups.items()]
-    finished = [[run for run in group if run["status"] == "ok"] for group in groups.values()]
+    _check_comparable(runs)
+    cells = columns(runs, _READ)
+    alone = shared_work.known(cells)
+    summaries, finished = [], []
+    for key, start, stop in by_row(runs):
+        group = {name: values[start:stop] for name, values in cells.items()}
+        # A row of which nothing was run yet is not a row.
+        if any(status != "missing" for status in group["status"]):
+            ok = [place for place, status in enumerate(group["status"]) if status == "ok"]
+            done = {name: [values[place] for place in ok] for name, values in group.items()}
+            summaries.append(_summary(key, group, done, alone, source))
+            finished.append(
+                _Finished(done["test_accuracy"], list(map(seed_order, done["split_seed"], done["init_seed"])))
+            )
     _add_intervals(summaries, finished)
     _add_ranks(summaries, finished)
     shown, _ = published_numbers.select(published, table_keys(runs))
@@ -102,62 +108,87 @@ _ALWAYS = ("answer_seconds", "embed_seconds")
 """Of these, what a run with such work has unless it was done elsewhere: then no total can be given."""
 
 
-def _summary(key: tuple[str, ...], runs: Sequence[Row], alone: shared_work.Known, source: str) -> Row:
-    done = [run for run in runs if run["status"] == "ok"]
-    failed = [run for run in runs if run["status"] == "failed"]
+_READ = tuple(
+    dict.fromkeys(
+        (
+            *("status", "split_seed", "init_seed", "test_accuracy", "val_accuracy", "train_seconds", "infer_seconds"),
+            *("peak_memory_mb", "parameters", "hardware", "error", "note", *shared_work.NEEDED),
+        )
+    )
+)
+"""Columns of runs.csv that a row of the board is made of, beside its key."""
+
+
+class _Finished(NamedTuple):
+    """The finished runs of a row: accuracy and seeds of each."""
+
+    accuracies: list[float]
+    seeds: list[tuple[float, float]]
+
+
+def _summary(key: tuple[str, ...], runs: Columns, done: Columns, alone: shared_work.Known, source: str) -> Row:
+    """A row of the board from all its runs, and of these the finished ones."""
     row: Row = dict.fromkeys(COLUMNS)
-    row.update(zip(KEY, key, strict=True))
-    row.update(origin="reproduced", source=source, n_runs=len(done))
-    missing = len(runs) - len(done) - len(failed)
-    row["status"] = "ok" if len(done) == len(runs) else "partial" if done else "failed"
-    row["test_accuracy"] = statistics.mean([run["test_accuracy"] for run in done])
-    row["test_std"] = statistics.std([run["test_accuracy"] for run in done])
-    row["val_accuracy"] = statistics.mean([run["val_accuracy"] for run in done])
+    row.update(zip(KEY, (value or None for value in key), strict=True))
+    count, finished = len(runs["status"]), len(done["status"])
+    failed = [error for error, status in zip(runs["error"], runs["status"], strict=True) if status == "failed"]
+    missing = count - finished - len(failed)
+    row.update(origin="reproduced", source=source, n_runs=finished)
+    row["status"] = "ok" if finished == count else "partial" if finished else "failed"
+    row["test_accuracy"] = statistics.mean(done["test_accuracy"])
+    row["test_std"] = statistics.std(done["test_accuracy"])
+    row["val_accuracy"] = statistics.mean(done["val_accuracy"])
     for column in ("train_seconds", "infer_seconds"):
-        row[column] = statistics.mean(_values(done, column))
+        row[column] = statistics.mean(_values(done[column]))
     once = shared_work.once(done, alone)
     parts = [once[column] for column in _FEATURES if once[column] is not None]
-    known = all(run[column] is not None for run in done for column in _ALWAYS if run[shared_work.SHARED[column]])
+    known = all(
+        cost is not None
+        for column in _ALWAYS
+        for cost, id_ in zip(done[column], done[shared_work.SHARED[column]], strict=True)
+        if id_
+    )
     row["embed_seconds"] = math.fsum(part for part in parts if part is not None) if parts and known else None
     row |= {column: once[column] for column in ("diffuse_seconds", "tune_seconds")}
     if row["train_seconds"] is not None and known:
         once_seconds = sum(value or 0.0 for column, value in once.items() if column.endswith("_seconds"))
-        row["total_seconds"] = once_seconds + len(done) * (row["train_seconds"] + (row["infer_seconds"] or 0.0))
+        row["total_seconds"] = once_seconds + finished * (row["train_seconds"] + (row["infer_seconds"] or 0.0))
     for column in ("peak_memory_mb", "parameters"):
-        row[column] = max(_values(done, column), default=None)
-    row["hardware"] = "; ".join(sorted({run["hardware"] for run in (done or runs)} - {None, ""}))
-    notes = [] if not failed else [f"{len(failed)} of {len(runs)} runs failed: {_reason(failed[0])}"]
+        row[column] = max(_values(done[column]), default=None)
+    row["hardware"] = "; ".join(sorted(set((done if finished else runs)["hardware"]) - {None}))
+    notes = [] if not failed else [f"{len(failed)} of {count} runs failed: {_reason(failed[0])}"]
     if missing:
-        notes.append(f"{missing} of {len(runs)} runs are not there yet")
-    row["note"] = "; ".join(dict.fromkeys([*notes, *(run["note"] for run in runs if run["note"])]))
+        notes.append(f"{missing} of {count} runs are not there yet")
+    row["note"] = "; ".join(dict.fromkeys([*notes, *filter(None, runs["note"])]))
     return row
 
 
-def _values(runs: Sequence[Row], column: str) -> list[float]:
-    return [run[column] for run in runs if run[column] is not None]
+def _values(cells: Sequence[float | None]) -> list[float]:
+    return [cell for cell in cells if cell is not None]
 
 
-def _reason(run: Row) -> str:
-    lines = (run["error"] or "").strip().splitlines()
+def _reason(error: str | None) -> str:
+    lines = (error or "").strip().splitlines()
     return lines[0].strip() if lines else "no reason recorded"
 
 
-def _add_intervals(rows: Sequence[Row], finished: Sequence[Sequence[Row]]) -> None:
-    bounds = statistics.intervals([[run["test_accuracy"] for run in runs] for runs in finished])
+def _add_intervals(rows: Sequence[Row], finished: Sequence[_Finished]) -> None:
+    bounds = statistics.intervals([runs.accuracies for runs in finished])
     for row, pair in zip(rows, bounds, strict=True):
         row["ci_low"], row["ci_high"] = pair or (None, None)
 
 
-def _add_ranks(rows: Sequence[Row], finished: Sequence[Sequence[Row]]) -> None:
+def _add_ranks(rows: Sequence[Row], finished: Sequence[_Finished]) -> None:
     """Ranks within a (dataset, split) among complete rows: a mean over fewer seeds is no equal."""
-    complete = [(row, runs) for row, runs in zip(rows, finished, strict=True) if row["status"] == "ok"]
-    complete.sort(key=lambda pair: (pair[0]["dataset"], pair[0]["split"]))
-    for _, group in itertools.groupby(complete, key=lambda pair: (pair[0]["dataset"], pair[0]["split"])):
-        members = list(group)
+    tables: dict[tuple[str | None, str | None], list[tuple[Row, _Finished]]] = {}
+    for row, runs in zip(rows, finished, strict=True):
+        if row["status"] == "ok":
+            tables.setdefault((row["dataset"], row["split"]), []).append((row, runs))
+    for members in tables.values():
         ranks = statistics.ranks([row["test_accuracy"] for row, _ in members])
         bounds = statistics.rank_intervals(
-            [[run["test_accuracy"] for run in runs] for _, runs in members],
-            [[seed_order(run) for run in runs] for _, runs in members],
+            [runs.accuracies for _, runs in members],
+            [runs.seeds for _, runs in members],
             ["\x1f".join(row[column] or "" for column in KEY) for row, _ in members],
         )
         for (row, _), rank, pair in zip(members, ranks, bounds, strict=True):
@@ -165,24 +196,24 @@ def _add_ranks(rows: Sequence[Row], finished: Sequence[Sequence[Row]]) -> None:
             row["rank_low"], row["rank_high"] = pair or (None, None)
 
 
-def _check_comparable(runs: Sequence[Row]) -> None:
-    seeds: dict[tuple[Any, ...], str] = {}
-    splits: dict[tuple[Any, ...], tuple[str, str]] = {}
-    for run in (run for run in runs if run["status"] == "ok"):
-        if run["split_seed"] is not None and run["init_seed"] is not None:
-            key = (*(run[column] for column in KEY), run["split_seed"], run["init_seed"])
-            if key in seeds:
-                place = " / ".join(filter(None, (run[column] for column in KEY)))
-                raise StageBenchError(
-                    f"runs {seeds[key]!r} and {run['id']!r} are one row ({place}) with the same seeds: "
-                    "two configurations need two names"
-                )
-            seeds[key] = run["id"]
-        if run["split_fingerprint"]:
-            key = (run["dataset"], run["split"], run["split_seed"])
-            other, fingerprint = splits.setdefault(key, (run["id"], run["split_fingerprint"]))
-            if fingerprint != run["split_fingerprint"]:
-                raise StageBenchError(
-                    f"runs {other!r} and {run['id']!r} of {run['dataset']} ({run['split']}, split seed "
-                    f"{run['split_seed']}) were scored on different splits: run them again on one"
-                )
+def _check_comparable(runs: pd.DataFrame) -> None:
+    done = runs[runs["status"] == "ok"]
+    seeded = done.dropna(subset=["split_seed", "init_seed"])
+    if (twice := seeded.duplicated([*KEY, "split_seed", "init_seed"], keep=False)).any():
+        first, second = seeded[twice].to_dict("records")[:2]  # sorted by row and seeds, so these are one pair
+        place = " / ".join(filter(None, (first[column] for column in KEY)))
+        raise StageBenchError(
+            f"runs {first['id']!r} and {second['id']!r} are one row ({place}) with the same seeds: "
+            "two configurations need two names"
+        )
+    known = done[done["split_fingerprint"] != ""]
+    splits = known.groupby(["dataset", "split", "split_seed"], dropna=False, sort=True)["split_fingerprint"]
+    found: list[tuple[Any, Any]] = list(splits.unique().items())
+    for (dataset, split, seed), fingerprints in found:
+        if len(fingerprints) > 1:
+            at = (known["dataset"] == dataset) & (known["split"] == split)
+            ids = [known.loc[at & (known["split_fingerprint"] == one), "id"].iloc[0] for one in fingerprints[:2]]
+            raise StageBenchError(
+                f"runs {ids[0]!r} and {ids[1]!r} of {dataset} ({split}, split seed "
+                f"{None if pd.isna(seed) else int(seed)}) were scored on different splits: run them again on one"
+            )

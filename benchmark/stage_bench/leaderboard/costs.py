@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from stage_bench.leaderboard import hardware, pareto, shared_work
-from stage_bench.leaderboard.rows import KEY, records
+from stage_bench.leaderboard.rows import Columns, by_row, columns, records
 from stage_bench.leaderboard.samples import Key, key_of
 from stage_bench.leaderboard.statistics import ranks
 
@@ -54,12 +54,10 @@ def costs(runs: pd.DataFrame, board: pd.DataFrame) -> dict[Key, Cost]:
     The times of a (dataset, split) are ranked among the complete rows of one hardware class (hardware.compared). A row
     without a total, or on other hardware, has no time rank and is on no front of time.
     """
-    rows = records(runs[["status", *KEY, *_READ]])
-    alone = shared_work.known(rows)
-    finished: dict[Key, list[Row]] = {}
-    for run in rows:
-        if run["status"] == "ok":
-            finished.setdefault(key_of(run), []).append(run)
+    done = runs[runs["status"] == "ok"]
+    cells = columns(done, _READ)
+    alone = shared_work.known(cells)
+    finished = {key: (start, stop) for key, start, stop in by_row(done)}
     tables: dict[Key, list[Row]] = {}
     for row in records(board[board["origin"] != "published"]):
         tables.setdefault(key_of(row)[:2], []).append(row)
@@ -77,7 +75,7 @@ def costs(runs: pd.DataFrame, board: pd.DataFrame) -> dict[Key, Cost]:
         for row in table:
             key = key_of(row)
             found[key] = Cost(
-                **_measured(finished.get(key, []), alone),
+                **_measured({name: values[slice(*finished.get(key, (0, 0)))] for name, values in cells.items()}, alone),
                 **{column: row[column] for column in ("train_seconds", "infer_seconds", "total_seconds")},
                 peak_memory_mb=row["peak_memory_mb"],
                 parameters=row["parameters"],
@@ -93,7 +91,7 @@ def costs(runs: pd.DataFrame, board: pd.DataFrame) -> dict[Key, Cost]:
     return found
 
 
-_READ = tuple(dict.fromkeys(("energy_joules", *shared_work.SHARED, *shared_work.SHARED.values())))
+_READ = ("energy_joules", *shared_work.NEEDED)
 """Columns of runs.csv that a cost is made of, beside what the board has."""
 
 
@@ -106,13 +104,13 @@ def _front(rows: list[Row], column: str) -> set[Key]:
     return {key_of(row) for row, is_on in zip(rows, on_it, strict=True) if is_on}
 
 
-def _measured(runs: list[Row], alone: shared_work.Known) -> dict[str, float | None]:
+def _measured(runs: Columns, alone: shared_work.Known) -> dict[str, float | None]:
     once = shared_work.once(runs, alone)
     found = {column: once[column] for column in once if column.endswith("_seconds")}
     paid = [dollars for dollars in (once["answer_dollars"], once["embed_dollars"]) if dollars is not None]
-    energies = [run["energy_joules"] for run in runs]
-    whole = bool(runs) and None not in energies
-    if any(run["embedding_id"] for run in runs):
+    energies = runs["energy_joules"]
+    whole = bool(energies) and None not in energies
+    if any(runs["embedding_id"]):
         whole = whole and once["embed_joules"] is not None
     joules = math.fsum([*energies, once["embed_joules"] or 0.0]) if whole else None
     return {**found, "joules": joules, "dollars": math.fsum(paid) if paid else None}

@@ -32,6 +32,10 @@ _SPECIAL = {
 }
 
 
+MOST_ROWS = 60
+"""Rows of a table: a page of a paper has room for no more."""
+
+
 def latex(report: Report) -> str:
     """The tables: reproduced rows by rank, then the best published row of each paper.
 
@@ -50,13 +54,16 @@ def escape(value: object) -> str:
 
 
 def _table(report: Report, rows: Sequence[Row]) -> str:
-    ours = wording.ours_first_by_rank(rows)
+    whole = wording.ours_first_by_rank(rows)
+    ours = whole[:MOST_ROWS]
     theirs = published.best(rows)
     dataset, split = rows[0]["dataset"] or "", rows[0]["split"] or ""
     lines = [_our_line(report, row, name) for row, name in zip(ours, wording.short_inputs(ours), strict=True)]
     if ours and theirs:
         lines.append("\\midrule")
     lines += [_their_line(row) for row in theirs]
+    if len(whole) > len(ours):
+        lines.append(f"% {len(whole) - len(ours)} more rows are in leaderboard.csv")
     counts = sorted({row["n_runs"] for row in ours if row["n_runs"]})
     span = " to ".join(dict.fromkeys(str(count) for count in counts[:1] + counts[-1:])) or "0"
     caption = (

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from stage_bench.leaderboard.significance import LEVEL
-from stage_bench.leaderboard.statistics import RESAMPLES
+from stage_bench.leaderboard.statistics import RESAMPLES, rank_resamples
 from stage_bench.leaderboard.wording import MARK
 
 LINES = (
     "**Rank** is by mean test accuracy among the complete rows of one table; ties share the better rank. Its interval "
     "is the 95 % interval under a bootstrap of the seeds: where all rows ran with the same seeds they are drawn for "
     "all rows together, else for each row alone. A row of one run has a rank but no interval, and enters the resamples "
-    "of the others with its one accuracy.",
+    f"of the others with its one accuracy. Tables of more than 200 rows have fewer than {RESAMPLES:,} resamples, down "
+    f"to {rank_resamples(1000):,}.",
     "**Test accuracy** is the mean over n finished runs ± the standard deviation over runs (ddof 1). The 95 % interval "
     f"is a percentile bootstrap of that mean with {RESAMPLES:,} resamples. One run has neither. With few runs the "
     "interval is little more than their range, and covers less than it says. **Bold** is the best reproduced row.",

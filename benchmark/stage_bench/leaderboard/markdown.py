@@ -20,6 +20,9 @@ from stage_bench.leaderboard.wording import MARK, MODEL_FACTS, Row, escape, plai
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
+MOST_ROWS = 200
+"""Rows of a table: GitHub does not render a page of thousands, nor would a person read it."""
+
 Columns = Sequence[tuple[str, str]]
 """Heading and alignment of each column."""
 
@@ -92,9 +95,14 @@ def _section(report: Report, rows: Sequence[Row], plots: Sequence[Plot]) -> list
     ours, theirs = wording.ours_first_by_rank(rows), [row for row in rows if row["origin"] == "published"]
     notes = _Footnotes()
     parts = [f"## {escape(dataset)} ({escape(split)})"]
+    whole, ours = ours, ours[:MOST_ROWS]
     if ours:
         parts.append(_grid(_OUR_COLUMNS, [_our_cells(report, row, notes) for row in ours]))
-        parts.append(_basis(ours, split or ""))
+        if len(whole) > len(ours):
+            parts.append(
+                f"The first {len(ours)} of {len(whole):,} rows; all of them are in leaderboard.csv and index.html."
+            )
+        parts.append(_basis(whole, split or ""))
     parts += [_image(plot) for plot in plots if plot.kind in ("accuracy", "time")]
     if ours:
         parts += _costs(report, ours)
@@ -200,9 +208,8 @@ def _costs(report: Report, ours: Sequence[Row]) -> list[str]:
     kept = [place for place in range(len(_COST_COLUMNS)) if place < 2 or any(row[place] for row in cells)]
     absent = [_COST_COLUMNS[place][0] for place in range(2, len(_COST_COLUMNS) - 1) if place not in kept]
     lines = [f"Not measured, or not needed: {', '.join(absent)}."] if absent else []
-    others = sorted({cost.hardware for _, cost in found if not cost.compared})
-    if others:
-        lines.append(f"On other hardware, so without a time rank: {escape('; '.join(filter(None, others)))}.")
+    if others := sorted({cost.hardware for _, cost in found if not cost.compared} - {""}):
+        lines.append(f"On other hardware, so without a time rank: {escape('; '.join(others))}.")
     table = _grid([_COST_COLUMNS[place] for place in kept], [[row[place] for place in kept] for row in cells])
     return ["### What it costs", table, *([" ".join(lines)] if lines else [])]
 
@@ -290,12 +297,14 @@ def _mean_ranks(report: Report, plots: Sequence[Plot]) -> list[str]:
             f"{row.accuracy:.4f}",
             str(row.tables),
         ]
-        for row in report.mean_ranks
+        for row in report.mean_ranks[:MOST_ROWS]
     ]
     basis = (
         "Ranks among the rows that are complete in every table above; the interval is a 95 % bootstrap of the tables "
         f"and of the seeds in them. {mean_rank_table.NOTE}"
     )
+    more = len(report.mean_ranks) - len(cells)
+    basis += f" Not shown: {more:,} more, which index.html has." if more else ""
     return ["## Mean ranks over datasets", _grid(columns, cells), basis, *map(_image, plots)]
 
 

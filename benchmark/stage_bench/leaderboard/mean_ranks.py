@@ -11,7 +11,7 @@ import pandas as pd
 
 from stage_bench.leaderboard.rows import KEY, records
 from stage_bench.leaderboard.samples import Sample, key_of, samples
-from stage_bench.leaderboard.statistics import BLOCK, RESAMPLES, TAILS, drawn_ranks, resampled_means
+from stage_bench.leaderboard.statistics import BLOCK, TAILS, drawn_ranks, rank_resamples, resampled_means
 
 Method = tuple[str, ...]
 """Features, LLM, instruction and backbone."""
@@ -90,9 +90,10 @@ def _interval(tables: Sequence[Sequence[Sample]], methods: Sequence[Method]) -> 
         )
         for place, table in enumerate(tables)
     ]
-    chosen = np.random.default_rng(_SEED).multinomial(len(tables), [1 / len(tables)] * len(tables), size=RESAMPLES)
-    drawn = np.zeros((RESAMPLES, len(methods)), dtype=np.float32)
-    for start in range(0, RESAMPLES, BLOCK):
+    resamples = rank_resamples(len(methods))
+    chosen = np.random.default_rng(_SEED).multinomial(len(tables), [1 / len(tables)] * len(tables), size=resamples)
+    drawn = np.zeros((resamples, len(methods)), dtype=np.float32)
+    for start in range(0, resamples, BLOCK):
         part = slice(start, start + BLOCK)
         for times, table in zip(chosen.T, means, strict=True):
             drawn[part] += times[part, None] * drawn_ranks(table(part.start, part.stop))

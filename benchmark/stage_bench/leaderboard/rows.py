@@ -1,6 +1,7 @@
 """The rows that a leaderboard is made of: their columns, and reading, checking and writing runs.csv."""
 
 import difflib
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -95,16 +96,39 @@ def number(value: object) -> float | None:
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dictionaries of plain Python values; None where a cell is empty, whatever pandas calls it."""
-    columns = [plain_cells(frame[name]) for name in frame.columns]
-    return [dict(zip(frame.columns, values, strict=True)) for values in zip(*columns, strict=True)]
+    names = list(frame.columns)  # pandas' own index takes long to walk through, once a row
+    cells = [plain_cells(frame[name]) for name in names]
+    return [dict(zip(names, values, strict=True)) for values in zip(*cells, strict=True)]
 
 
 def plain_cells(column: "pd.Series[Any]") -> list[Any]:
     """A column's cells as plain Python values; None where a cell is empty."""
+    # The common cases take a fraction of what asking every cell takes.
+    if column.dtype == np.float64:
+        return [None if value != value else value for value in column.tolist()]
+    if column.dtype == "Int64":
+        return [None if value is pd.NA else value for value in column.array.astype(object)]
     values = column.tolist()
-    if column.dtype == np.float64:  # the common cases, each a fraction of what asking every cell takes
-        return [None if value != value else value for value in values]
-    return [None if value is pd.NA or value == "" or is_empty(value) else value for value in values]
+    known = {value: None if is_empty(value) else value for value in set(values)}
+    return [known[value] for value in values]
+
+
+Columns = dict[str, list[Any]]
+"""Names to cells, of the runs of one row or of all; None where a cell is empty."""
+
+
+def columns(runs: pd.DataFrame, names: Iterable[str]) -> Columns:
+    return {name: plain_cells(runs[name]) for name in names}
+
+
+def by_row(runs: pd.DataFrame) -> list[tuple[tuple[str, ...], int, int]]:
+    """The runs of each row of a checked frame: its KEY (empty cells as empty strings), first run, and last but one.
+
+    A checked frame is sorted by row, so each is one stretch.
+    """
+    keys = list(zip(*(runs[column].tolist() for column in KEY), strict=True))
+    starts = [place for place, key in enumerate(keys) if place == 0 or key != keys[place - 1]]
+    return [(keys[start], start, stop) for start, stop in itertools.pairwise([*starts, len(keys)])]
 
 
 def check_runs(runs: pd.DataFrame, place: str = "runs") -> pd.DataFrame:
@@ -140,9 +164,9 @@ def check_runs(runs: pd.DataFrame, place: str = "runs") -> pd.DataFrame:
     return frame.sort_values([*KEY, "split_seed", "init_seed", "id"], kind="stable", ignore_index=True)
 
 
-def seed_order(run: dict[str, Any]) -> tuple[float, float]:
-    """A sort key for a run's (split_seed, init_seed); a missing seed comes last."""
-    return tuple(math.inf if run[name] is None else run[name] for name in ("split_seed", "init_seed"))  # type: ignore[return-value]
+def seed_order(split_seed: int | None, init_seed: int | None) -> tuple[float, float]:
+    """A sort key for a run's seeds; a missing one comes last."""
+    return (math.inf if split_seed is None else split_seed, math.inf if init_seed is None else init_seed)
 
 
 def read_runs(path: Path) -> pd.DataFrame:
@@ -157,9 +181,12 @@ def write_runs(path: Path, runs: pd.DataFrame) -> Path:
 
 def runs_csv(runs: pd.DataFrame) -> str:
     """The text of runs.csv; the same runs in any order give the same text."""
-    checked = check_runs(runs)
-    columns = [_cells(checked[column]) for column in RUN_COLUMNS]
-    return csv_text(RUN_COLUMNS, zip(*columns, strict=True))
+    return checked_csv(check_runs(runs))
+
+
+def checked_csv(runs: pd.DataFrame) -> str:
+    """The text of runs.csv for a frame that `check_runs` gave."""
+    return csv_text(RUN_COLUMNS, zip(*(_cells(runs[column]) for column in RUN_COLUMNS), strict=True))
 
 
 def read_csv(path: Path) -> pd.DataFrame:

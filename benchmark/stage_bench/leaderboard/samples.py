@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from stage_bench.leaderboard import significance, splits
-from stage_bench.leaderboard.rows import KEY
+from stage_bench.leaderboard.rows import KEY, by_row
 from stage_bench.leaderboard.statistics import Seeds
 
 Key = tuple[str, ...]
@@ -71,18 +70,15 @@ class Outcome:
 def samples(runs: pd.DataFrame) -> dict[Key, Sample]:
     """The finished runs of each row of a checked frame (rows.check_runs)."""
     done = runs[runs["status"] == "ok"]
-    keys = list(zip(*(done[column].tolist() for column in KEY), strict=True))
     ids = done["id"].tolist()
     numbers = [
         np.asarray(done[column].astype("float64"), dtype=np.float64)
         for column in ("split_seed", "init_seed", "test_accuracy")
     ]
-    # The frame is sorted by row: each is one stretch.
-    starts = [place for place, key in enumerate(keys) if place == 0 or key != keys[place - 1]]
     found = {}
-    for start, stop in itertools.pairwise([*starts, len(keys)]):
+    for key, start, stop in by_row(done):
         split_seeds, init_seeds, accuracies = (values[start:stop] for values in numbers)
-        found[keys[start]] = Sample(tuple(ids[start:stop]), split_seeds, init_seeds, accuracies)
+        found[key] = Sample(tuple(ids[start:stop]), split_seeds, init_seeds, accuracies)
     return found
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+from stage_bench.leaderboard.rows import Columns
 from stage_bench.runs.clock import ONCE
-
-Row = dict[str, Any]
 
 SHARED = {
     **{f"{phase}_seconds": identity for phase, identity in ONCE.items()},
@@ -22,23 +20,26 @@ Known = Mapping[str, Mapping[str, float]]
 """For each column of SHARED, what each piece of work cost, as far as some run says it alone."""
 
 
-def known(runs: Sequence[Row]) -> Known:
-    """What each piece of work in `runs` cost. Re-used results may be recorded as free: the most counts."""
-    return {column: _known(runs, column, identity) for column, identity in SHARED.items()}
+NEEDED = tuple(dict.fromkeys((*SHARED, *SHARED.values())))
+"""Columns of runs.csv that `known` and `once` read."""
 
 
-def once(runs: Sequence[Row], alone: Known) -> dict[str, float | None]:
+def known(runs: Columns) -> Known:
+    """What each piece of work of some runs cost. Re-used results may be recorded as free: the most counts."""
+    return {column: _known(runs[identity], runs[column]) for column, identity in SHARED.items()}
+
+
+def once(runs: Columns, alone: Known) -> dict[str, float | None]:
     """The cost of the distinct pieces of work of some runs, a value for each column of SHARED; None: not measured."""
     return {
-        column: _once([(run[identity], run[column]) for run in runs], alone[column])
+        column: _once(zip(runs[identity], runs[column], strict=True), alone[column])
         for column, identity in SHARED.items()
     }
 
 
-def _known(runs: Sequence[Row], column: str, identity: str) -> dict[str, float]:
+def _known(ids: Sequence[str | None], values: Sequence[float | None]) -> dict[str, float]:
     costs: dict[str, float] = {}
-    for run in runs:
-        cost, id_ = run[column], run[identity]
+    for id_, cost in set(zip(ids, values, strict=True)):
         if cost is not None and id_ and "+" not in id_:
             costs[id_] = max(cost, costs.get(id_, cost))
     return costs

@@ -29,7 +29,10 @@ _ESCAPED.update({"<": "&lt;", ">": "&gt;", "&": "&amp;", "`": "&#96;", "\\": "&#
 
 def escape(value: object) -> str:
     """Text from data as one line of Markdown that means only itself, also inside a table."""
-    return "".join(_ESCAPED.get(character, character) for character in plain(value))
+    line = plain(value)
+    if line.replace(" ", "").replace("-", "").replace(".", "").isalnum():
+        return line
+    return "".join(_ESCAPED.get(character, character) for character in line)
 
 
 def plain(value: object) -> str:

@@ -13,7 +13,7 @@ from stage_bench.leaderboard.markdown import markdown
 from stage_bench.leaderboard.page.page import html
 from stage_bench.leaderboard.plots import drawing
 from stage_bench.leaderboard.report import Report
-from stage_bench.leaderboard.rows import KEY, runs_csv
+from stage_bench.leaderboard.rows import KEY, checked_csv
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ def write(folder: Path, report: Report) -> list[Path]:
         replace_text(folder / "leaderboard.csv", board.to_csv(report.board)),
         replace_text(folder / "leaderboard.md", markdown(report, drawn)),
         replace_text(folder / "leaderboard.tex", latex(report)),
-        replace_text(folder / "runs.csv", runs_csv(report.runs)),
-        replace_text(folder / "separation.csv", _separation_csv(report)),
+        replace_text(folder / "runs.csv", checked_csv(report.runs)),
+        replace_text(folder / "separation.csv", separation_csv(report)),
         replace_text(folder / "index.html", html(report, drawn)),
     ]
     for plot in drawn:
@@ -54,7 +54,7 @@ def write(folder: Path, report: Report) -> list[Path]:
     return paths
 
 
-def _separation_csv(report: Report) -> str:
+def separation_csv(report: Report) -> str:
     rows = []
     for key, found in sorted(report.separations.items()):
         values = [getattr(found, column) for column in SEPARATION_COLUMNS[len(KEY) :]]

@@ -28,9 +28,7 @@ def accuracies(
     return found
 
 
-def hits(
-    probabilities: np.ndarray, labels: np.ndarray, split: Split, nodes: np.ndarray | None = None
-) -> np.ndarray:
+def hits(probabilities: np.ndarray, labels: np.ndarray, split: Split, nodes: np.ndarray | None = None) -> np.ndarray:
     """bool [test nodes]: whether the answer about each test node is right. Arguments and errors as of `accuracies`."""
     rows = split.test if nodes is None else _rows(nodes, split.test)
     right: np.ndarray = probabilities[rows].argmax(axis=1) == labels[split.test]

@@ -1,0 +1,99 @@
+"""runs.csv: what is read, checked and refused, and the part of it that a report can be made of."""
+
+from pathlib import Path
+
+import pytest
+
+from boards import frame, run, several
+from stage_bench.errors import StageBenchError
+from stage_bench.leaderboard import report, rows, selecting
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_runs_csv_reads_back_with_every_digit(tmp_path: Path) -> None:
+    runs = frame(run("a", test_accuracy=1 / 3, instruction="none", llm="NA", error="two\nlines, and a comma"))
+    path = rows.write_runs(tmp_path / "runs.csv", runs)
+    again = rows.read_runs(path)
+    assert list(again.columns) == list(rows.RUN_COLUMNS)
+    assert again["test_accuracy"][0] == 1 / 3
+    assert again["instruction"].tolist() + again["llm"].tolist() == ["none", "NA"]
+    assert again["error"][0] == "two\nlines, and a comma"
+    assert rows.runs_csv(again) == path.read_text(encoding="utf-8")
+    assert b"\r" not in path.read_bytes()
+
+
+def test_unreadable_runs_csv(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    with pytest.raises(StageBenchError, match="no such file"):
+        rows.read_runs(path)
+    for content in (b"", b"\xff\xfe\x00", b'id\n"a\n'):
+        path.write_bytes(content)
+        with pytest.raises(StageBenchError, match=r"runs\.csv"):
+            rows.read_runs(path)
+
+
+def test_files_of_before_there_were_versions_stay_readable(tmp_path: Path) -> None:
+    """They lack columns that came later; reports/cora of the first versions had such a file."""
+    runs = frame(*several("gcn", [0.8, 0.9]))
+    later = set(rows.RUN_COLUMNS) - set(rows._FIRST_COLUMNS)
+    path = tmp_path / "runs.csv"
+    runs.drop(columns=sorted(later)).to_csv(path, index=False)
+    again = rows.read_runs(path)
+    assert again["test_accuracy"].tolist() == [0.8, 0.9]
+    assert again["answer_seconds"].isna().all()
+    assert again["schema_version"].tolist() == [rows.SCHEMA_VERSION] * 2
+
+
+def test_a_file_of_this_version_lacks_no_column() -> None:
+    with pytest.raises(StageBenchError, match="missing column energy_joules"):
+        rows.check_runs(frame(run("a")).drop(columns="energy_joules"))
+
+
+def test_rows_of_a_newer_version_are_refused() -> None:
+    with pytest.raises(StageBenchError, match=r"x\.csv: rows of schema version 99 are newer .* update stage-bench"):
+        rows.check_runs(frame(run("a", schema_version=99)), "x.csv")
+
+
+def test_unknown_and_doubled_columns() -> None:
+    with pytest.raises(StageBenchError, match="unknown column 'test_acuracy'; did you mean test_accuracy"):
+        rows.check_runs(frame(run("a")).assign(test_acuracy=1))
+    doubled = frame(run("a"))
+    doubled.columns = [*doubled.columns[:-2], "status", doubled.columns[-1]]  # note is gone, and status is there twice
+    with pytest.raises(StageBenchError, match=r"missing column note"):
+        rows.check_runs(doubled)
+
+
+def test_rows_given_twice_are_refused() -> None:
+    with pytest.raises(StageBenchError, match="run id 'a' occurs twice"):
+        rows.check_runs(frame(run("a"), run("a")))
+
+
+def test_a_selection_ranks_anew_and_has_a_name_of_its_own() -> None:
+    runs = frame(*several("a", [0.9, 0.91]), *several("b", [0.8, 0.81]), *several("c", [0.7, 0.71]))
+    facts, kept = selecting.select(report.Facts(suite="x"), runs, selecting.parse(["backbone=b", "backbone=c"]))
+    made = report.make(facts, kept)
+    ranks = {row["backbone"]: row["rank"] for row in rows.records(made.board)}
+    assert ranks == {"b": 1, "c": 2}
+    assert (facts.suite, facts.selection) == ("x-b-c", "backbone b or c")
+    assert next(found for key, found in made.separations.items() if "b" in key).best
+
+
+def test_selections_that_cannot_be() -> None:
+    runs = frame(*several("gcn", [0.9]), *several("sage", [0.9]))
+    with pytest.raises(StageBenchError, match="write it as column=value"):
+        selecting.parse(["gcn"])
+    with pytest.raises(StageBenchError, match="unknown column 'backbon'; did you mean 'backbone'"):
+        selecting.parse(["backbon=gcn"])
+    with pytest.raises(StageBenchError, match=r"unknown backbone 'gnc'; did you mean 'gcn'\? \(valid: gcn, sage\)"):
+        selecting.select(report.Facts(suite="x"), runs, {"backbone": ["gnc"]})
+    mixed = frame(*several("gcn", [0.9]), run("e", backbone="e", kind="ensemble"))
+    with pytest.raises(StageBenchError, match="no run has backbone gcn; kind ensemble"):
+        selecting.select(report.Facts(suite="x"), mixed, {"backbone": ["gcn"], "kind": ["ensemble"]})
+
+
+def test_the_reports_of_this_repository_can_be_read() -> None:
+    found = sorted((ROOT / "reports").glob("*/runs.csv"))
+    assert found
+    for path in found:
+        assert len(rows.read_runs(path)), path
