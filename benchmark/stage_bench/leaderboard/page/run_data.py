@@ -123,7 +123,7 @@ def table(report: Report) -> Table:
 
 def anchor(id_: str) -> str:
     """Where the page shows a run."""
-    return f"run-{quote(plain(id_), safe='')}"
+    return "run-" + quote(plain(id_), safe="!'()*")  # as JavaScript's encodeURIComponent
 
 
 def _cell(column: Column, value: Any) -> Cell:

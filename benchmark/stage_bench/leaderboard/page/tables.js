@@ -306,8 +306,7 @@ const Tables = (() => {
     /** Escape in an opened row, or in what it shows, closes it. */
     escape(event) {
       if (event.key !== "Escape") return;
-      const row = event.target.closest("tr");
-      const owner = row.classList.contains("details") ? row.previousElementSibling : row;
+      const owner = event.target.closest("tr.details")?.previousElementSibling ?? event.target.closest("tr");
       if (!this.opened.has(owner)) return;
       const button = owner.querySelector("button.open");
       this.toggle(button);
