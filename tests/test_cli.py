@@ -12,7 +12,7 @@ from stage_bench.cli import app
 from stage_bench.leaderboard.rows import COLUMNS
 
 COMMANDS = (
-    *("run", "plan", "validate", "prepare", "report", "compare", "merge"),
+    *("run", "plan", "validate", "prepare", "report", "compare", "merge", "publish"),
     *("ls", "show", "check", "schema", "doctor"),
 )
 TAKES_SUITE = ("run", "plan", "validate", "prepare", "report")

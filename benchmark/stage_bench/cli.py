@@ -48,6 +48,7 @@ Plugins = Annotated[
 ]
 KINDS = {"dataset": "datasets", "llm": "llms", "feature": "features", "backbone": "backbones"}
 SHOWN = {**KINDS, "run": "runs"}
+CHECKED = {**KINDS, "report": "reports"}
 
 
 @app.command()
@@ -212,6 +213,32 @@ def merge(
         printing.table(made.table())
 
 
+@app.command()
+def publish(
+    reports: Annotated[
+        list[Path], typer.Argument(help="Reports' folders, or folders of them, such as reports/.", metavar="REPORT")
+    ],
+    to: Annotated[
+        Path, typer.Option("--to", help="The site's folder: empty, new, or an earlier site's.", metavar="DIR")
+    ],
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Publish reports that fail their check too, marked as drafts.")
+    ] = False,
+    as_json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Make a static site of leaderboards that pass `check report`, with a card for each model."""
+    from stage_bench.execution import publishing
+
+    _load_plugins(plugin)
+    outcome = publishing.publish(reports, to, draft)
+    if as_json:
+        print(json.dumps(publishing.plain(outcome), indent=1, ensure_ascii=False))
+    else:
+        printing.published(outcome)
+    raise typer.Exit(1 if outcome.refused else 0)
+
+
 @app.command("ls")
 def list_(
     kind: Annotated[
@@ -266,20 +293,22 @@ def show(
 
 @app.command()
 def check(
-    kind: Annotated[str, typer.Argument(help="dataset, llm or backbone.", metavar="KIND")],
-    name: Annotated[str, typer.Argument(help="A registered name; for a dataset also a folder.", metavar="NAME")],
+    kind: Annotated[str, typer.Argument(help="dataset, llm, backbone or report.", metavar="KIND")],
+    name: Annotated[
+        str, typer.Argument(help="A registered name; for a dataset also a folder; a report's folder.", metavar="NAME")
+    ],
     data: Data = None,
     device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:
-    """Try one entry out: is it wired right?"""
+    """Try one entry out: is it wired right? Of a report: may it be published?"""
     from stage_bench.checks import guarded
     from stage_bench.execution import checking
 
     _load_plugins(plugin)
     _check_device(device)
     passed = True
-    for line in guarded(checking.check(_kind(kind), name, _data(data), device)):
+    for line in guarded(checking.check(_kind(kind, CHECKED), name, _data(data), device)):
         print(f"{'ok  ' if line.passed else 'FAIL'}  {line.what}")
         passed = passed and line.passed
     raise typer.Exit(0 if passed else 1)

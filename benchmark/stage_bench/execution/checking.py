@@ -1,4 +1,4 @@
-"""`check`: does one entry do what the runner will ask of it?"""
+"""`check`: does one entry do what the runner will ask of it? May a report be published?"""
 
 from __future__ import annotations
 
@@ -31,5 +31,9 @@ def check(kind: str, name: str, data: Path, device: str) -> Iterator[Line]:
             yield from (Line(problem, False) for problem in error.problems)
             return
         yield from datasets.check(graph)
+    elif kind == "reports":
+        from stage_bench.execution import publishing
+
+        yield from publishing.examine(Path(name)).lines
     else:
         raise StageBenchError(f"there is no check for {kind}; `stage-bench run` a small suite with it")
