@@ -38,6 +38,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", metavar="auto|cp
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Jobs on small graphs side by side; by default one a core.", metavar="N")
 ]
+Executor = Annotated[str, typer.Option(help="Where jobs are done (`stage-bench ls executors`).", metavar="local|ray")]
 Available = Annotated[
     bool, typer.Option("--available", help="Leave out, with a word, what needs data or weights that are not here.")
 ]
@@ -59,6 +60,7 @@ def run(
     reports: Reports = Path("reports"),
     device: Device = "auto",
     workers: Workers = None,
+    executor: Executor = "local",
     available: Available = False,
     as_json: Json = False,
     plugin: Plugins = None,
@@ -76,7 +78,7 @@ def run(
     failed: list[str] = []
     interrupted = False
     try:
-        failed = running.carry_out(plan, jobs, folders, device, console, workers)
+        failed = running.carry_out(plan, jobs, folders, device, console, workers, executor)
     except KeyboardInterrupt:
         interrupted = True
         printing.say(console, "interrupted; what is done is kept. The same command goes on from here.")
@@ -132,6 +134,7 @@ def prepare(
     results: Results = Path("results"),
     data: Data = None,
     device: Device = "auto",
+    executor: Executor = "local",
     available: Available = False,
     plugin: Plugins = None,
 ) -> None:
@@ -143,48 +146,85 @@ def prepare(
     made = running.make_plan(suite, folders, available=available)
     for line in made.left_out:
         printing.say(console, line)
-    failed = running.carry_out(made, running.features_to_prepare(made, folders), folders, device, console)
+    missing = running.features_to_prepare(made, folders)
+    failed = running.carry_out(made, missing, folders, device, console, executor=executor)
     printing.say(console, "prepared" if not failed else f"{len(failed)} failed")
     raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
 def report(
-    suite: Suite,
+    suite: Annotated[
+        Path,
+        typer.Argument(help="A suite; or a report's folder or runs.csv, which needs nothing else.", metavar="SUITE"),
+    ],
     results: Results = Path("results"),
     data: Data = None,
     reports: Reports = Path("reports"),
     available: Available = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Keep only these runs and rank them anew, such as backbone=gcn; may be repeated.",
+            metavar="COLUMN=VALUE",
+        ),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Published numbers to show, for a runs.csv that does not say; may be repeated.", metavar="NAME"
+        ),
+    ] = None,
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Write a suite's leaderboard from the runs that are there."""
-    from stage_bench.execution import running
+    """Write a leaderboard from the runs that are there."""
+    from stage_bench.leaderboard import rereading, selecting
 
-    console, folders = _start(data, results, reports, "auto", plugin)
-    running.check_folders(folders)
-    made = running.make_plan(suite, folders, available=available)
-    if not results.is_dir():
-        raise StageBenchError(f"--results {results}: there is no such folder")
-    counts = printing.report(made, folders, console, as_json)
+    wanted = selecting.parse(only or [])
+    if rereading.is_report(suite):
+        from stage_bench.execution import published_numbers
+
+        _load_plugins(plugin)
+        read = rereading.read(suite, compare)
+        made = rereading.make(read, wanted, *published_numbers.load(read.facts.compare))
+        counts = rereading.counts(made)
+        printing.show(made, counts, reports, as_json)
+    else:
+        from stage_bench.execution import running
+
+        if compare:
+            raise StageBenchError("--compare is for a runs.csv; a suite says what to compare with under `compare:`")
+        console, folders = _start(data, results, reports, "auto", plugin)
+        running.check_folders(folders)
+        plan = running.make_plan(suite, folders, available=available)
+        if not results.is_dir():
+            raise StageBenchError(f"--results {results}: there is no such folder")
+        counts = printing.report(plan, folders, console, as_json, wanted)
     raise typer.Exit(1 if counts["failed"] else 0)
 
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="A leaderboard.csv, or its folder.", metavar="A")],
+    a: Annotated[
+        Path, typer.Argument(help="A results folder, a report's folder, a runs.csv or leaderboard.csv.", metavar="A")
+    ],
     b: Annotated[Path, typer.Argument(help="Another.", metavar="B")],
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit with 1 where a row is significantly worse in B, or gone.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """What changed from one leaderboard to another."""
-    from stage_bench.leaderboard import board, comparison
+    """What changed from one leaderboard, or results folder, to another; by test, not by digits."""
+    from stage_bench.leaderboard import comparison, resulting
 
-    paths = [path / "leaderboard.csv" if path.is_dir() else path for path in (a, b)]
-    changes = comparison.compare(*(board.read(path) for path in paths))
+    changes = comparison.compare(resulting.read(a), resulting.read(b))
     if as_json:
         print(changes.to_json(orient="records", indent=1))
     else:
-        printing.table([{str(key): value for key, value in row.items()} for row in changes.to_dict("records")])
+        printing.table(comparison.shown(changes))
+        print(comparison.summary(changes))
+    raise typer.Exit(1 if fail_on_regression and comparison.regressions(changes) else 0)
 
 
 @app.command()

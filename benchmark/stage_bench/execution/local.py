@@ -22,6 +22,7 @@ from stage_bench import registry
 from stage_bench.datasets.textgraph import TextGraph
 from stage_bench.errors import JobError
 from stage_bench.execution.devices import SMALL, Devices
+from stage_bench.execution.executor import NO_OPTIONS, Options
 from stage_bench.execution.progress import Progress
 from stage_bench.execution.runner import Result, Runner
 from stage_bench.llms.cache import EmbeddingCache
@@ -62,7 +63,9 @@ class LocalExecutor:
     setting: Setting
     devices: Devices
     progress: Progress
+    options: Options = NO_OPTIONS
     failed: list[str] = field(default_factory=list)
+    not_started: list[Job] = field(default_factory=list)
     _errors: dict[str, str] = field(default_factory=dict)  # id of a failed job to the reason
     _workers: list[_Worker] = field(default_factory=list)
     _deadly: set[str] = field(default_factory=set)  # studies that cost a worker its life
@@ -84,12 +87,12 @@ class LocalExecutor:
         """Start what can be started, in order; a job that cannot run beside others waits until it is alone."""
         for job in list(pending):
             unfinished = {other.id for other in pending} | {worker.job.id for worker in self._workers if worker.job}
-            needs = _needs(job)
-            if needs & (unfinished - {job.id}):
+            needed = needs(job)
+            if needed & (unfinished - {job.id}):
                 continue
             if any(worker.job is not None and worker.job.id == job.id for worker in self._workers):
                 continue  # the same study with another number of trials: the one goes on where the other ended
-            broken = next((need for need in sorted(needs) if need in self._errors), None)
+            broken = next((need for need in sorted(needed) if need in self._errors), None)
             if broken is not None:
                 pending.remove(job)
                 what = "a member failed: " if isinstance(job, EnsembleJob) else ""
@@ -218,7 +221,7 @@ def make_runner(setting: Setting, devices: Devices, say: Callable[[str], None]) 
     )
 
 
-def _needs(job: Job) -> set[str]:
+def needs(job: Job) -> set[str]:
     """Ids of the jobs whose results a job reads."""
     if isinstance(job, EnsembleJob):
         return set(job.members)

@@ -17,6 +17,8 @@ from stage_bench import files
 from stage_bench.diffusion.budget import bytes_of
 from stage_bench.errors import StageBenchError
 from stage_bench.execution import at_hand
+from stage_bench.execution import executor as executors
+from stage_bench.execution.executor import NO_OPTIONS, Options
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs import provenance
 from stage_bench.runs.store import Store
@@ -74,19 +76,31 @@ def missing(plan: Plan, store: Store, cache: EmbeddingCache) -> list[Job]:
 
 
 def carry_out(
-    plan: Plan, jobs: Sequence[Job], folders: Folders, device: str, console: Console, workers: int | None = None
+    plan: Plan,
+    jobs: Sequence[Job],
+    folders: Folders,
+    device: str,
+    console: Console,
+    workers: int | None = None,
+    executor: str = "local",
+    options: Options = NO_OPTIONS,
 ) -> list[str]:
     """Do the jobs; one line for each that failed.
 
     workers: processes side by side for jobs on small graphs; None: one a core.
+    executor: its registered name.
+
+    Raises:
+        StageBenchError: that executor cannot be used.
     """
+    executors.check(executor)
     if not jobs:
         return []
     _check_writable(folders.results, "--results")
     console.print("loading torch and dgl ...", style="dim")
     # Imported here because they take seconds, which a run with nothing to do should not.
     from stage_bench.execution import devices
-    from stage_bench.execution.local import LocalExecutor, Setting
+    from stage_bench.execution.local import Setting
     from stage_bench.execution.progress import Progress
 
     chosen = devices.choose(device)
@@ -101,11 +115,11 @@ def carry_out(
     with Progress(console, jobs, workers) as progress:
         if chosen.note:
             progress.line(chosen.note)
-        executor = LocalExecutor(setting, chosen, progress)
-        executor.run(jobs)
-    if executor.failed:
+        doing = executors.find(executor)(setting, chosen, progress, options)
+        doing.run(jobs)
+    if doing.failed:
         console.print(f"tracebacks: {log}", soft_wrap=True, highlight=False)
-    return executor.failed
+    return doing.failed
 
 
 def check_folders(folders: Folders) -> None:
