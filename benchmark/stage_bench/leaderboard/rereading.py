@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from stage_bench.errors import StageBenchError
-from stage_bench.leaderboard import facts_file, hits, selecting
+from stage_bench.leaderboard import details, facts_file, hits, selecting
+from stage_bench.leaderboard.details import Details
 from stage_bench.leaderboard.report import Facts, Report
 from stage_bench.leaderboard.report import make as make_report
 from stage_bench.leaderboard.rows import read_runs
@@ -18,11 +19,12 @@ from stage_bench.leaderboard.samples import Hits
 
 @dataclass(frozen=True)
 class Read:
-    """What a report's folder holds. hits: empty where tests on nodes were not needed, or for a runs.csv alone."""
+    """What a report's folder holds. hits, details: empty where they were not needed, or for a runs.csv alone."""
 
     facts: Facts
     runs: pd.DataFrame
     hits: Hits
+    details: Details
 
 
 def is_report(path: Path) -> bool:
@@ -45,7 +47,7 @@ def read(path: Path, compare: Sequence[str] | None = None) -> Read:
     facts = (facts_file.read(beside) if beside else None) or Facts(suite=name)
     if compare is not None:
         facts = replace(facts, compare=list(compare))
-    return Read(facts, runs, hits.read(beside) if beside else {})
+    return Read(facts, runs, hits.read(beside) if beside else {}, details.read(beside) if beside else {})
 
 
 def make(
@@ -53,7 +55,9 @@ def make(
 ) -> Report:
     """The report of what was read. wanted: keep only runs with these values, by column (selecting.select)."""
     facts, runs = selecting.select(read_.facts, read_.runs, wanted)
-    return make_report(facts, runs, published, published_times, read_.hits)
+    kept = set(runs["id"])
+    of_kept = {id_: detail for id_, detail in read_.details.items() if id_ in kept}
+    return make_report(facts, runs, published, published_times, read_.hits, of_kept)
 
 
 def counts(report: Report) -> dict[str, int]:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from stage_bench.files import write_bytes
-from stage_bench.leaderboard import board, facts_file, hits
+from stage_bench.leaderboard import board, details, facts_file, hits
 from stage_bench.leaderboard.files import csv_text, replace_text
 from stage_bench.leaderboard.latex import latex
 from stage_bench.leaderboard.markdown import markdown
@@ -25,9 +25,10 @@ def write(folder: Path, report: Report) -> list[Path]:
     """Write a report to `folder`; the paths written, in a fixed order.
 
     leaderboard.csv, leaderboard.md, leaderboard.tex, runs.csv, separation.csv, index.html, plots/*.svg and *.png,
-    hits.npz where there are hits, and report.json, with which the folder can be made anew from its own runs.csv. Each
-    file is replaced as a whole, and the same report gives the same bytes. Plots that an earlier report left and this
-    one does not have are deleted. Without matplotlib there are no plots, and the log says how to get them.
+    hits.npz and details.json where there are some, and report.json, with which the folder can be made anew from its own
+    runs.csv. Each file is replaced as a whole, and the same report gives the same bytes. Plots that an earlier report
+    left and this one does not have are deleted. Without matplotlib there are no plots, and the log says how to get
+    them.
     """
     drawn = drawing.draw(report)
     if not drawing.available():
@@ -47,6 +48,11 @@ def write(folder: Path, report: Report) -> list[Path]:
             paths.append(path)
     if report.hits:
         paths.append(hits.write(folder, report.hits))
+    if report.details:
+        paths.append(details.write(folder, report.details))
+    for name, found in ((hits.NAME, report.hits), (details.NAME, report.details)):
+        if not found:  # what an earlier report left would be read as this one's
+            (folder / name).unlink(missing_ok=True)
     names = [path.name for path in paths if path.parent.name == "plots"]
     for name in set(facts_file.plots(folder)) - set(names):
         (folder / "plots" / name).unlink(missing_ok=True)
