@@ -217,10 +217,25 @@ def test_a_shared_link_shows_the_same_rows(visit: Callable[..., Any]) -> None:
     assert tab.locator("#filters [name=q]").input_value() == "graph-aware e5"
     assert column(tab, CORA, "rank") == ["1"]
     tab.locator('nav a[href="#reading"]').click()
-    assert tab.url.endswith("#reading&backbone=gcn&q=graph-aware%20e5") or tab.url.endswith(
-        "#reading&q=graph-aware%20e5&backbone=gcn"
-    )
+    assert tab.url.endswith("#reading&q=graph-aware%20e5&backbone=gcn")
     assert tab.evaluate("document.activeElement.id") == "reading"
+
+
+def test_a_place_that_a_link_leads_to_is_in_sight(
+    visit: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "_HEAVY", 10)  # sections are laid out only when they come into sight
+    tab = visit("heavy", reported.example(tmp_path))
+    for place in ("runs", "on-cora.random-60-20-20"):
+        tab.locator(f'nav a[href="#{place}"]').click()
+        tab.wait_for_function(
+            """(id) => {
+                const below = document.getElementById("filters").getBoundingClientRect().bottom;
+                const { top } = document.getElementById(id).getBoundingClientRect();
+                return top >= below && top < below + 40;
+            }""",
+            arg=place,
+        )
 
 
 def test_a_link_with_what_the_page_does_not_have_filters_nothing(visit: Callable[..., Any]) -> None:

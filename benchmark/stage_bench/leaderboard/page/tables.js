@@ -266,7 +266,7 @@ const Tables = (() => {
       const rows = `${grouped.format(count)} ${count === 1 ? "row" : "rows"}`;
       this.note.textContent =
         `Filtered: rank among the ${rows} shown, of ${grouped.format(this.rows.length)}. ` +
-        "What else compares rows holds for the whole table.";
+        "What else compares rows (p, bold and underlined, fronts) is of the whole table; intervals of ranks are hidden.";
     }
 
     drawMore(count) {
@@ -362,6 +362,11 @@ const Tables = (() => {
       form.addEventListener("reset", () => setTimeout(() => this.changed()));
       document.addEventListener("click", (event) => this.follow(event));
       addEventListener("hashchange", () => this.read());
+      // What a link leads to must not lie below the form, which stays in sight where there is room.
+      new ResizeObserver(() => {
+        const stays = getComputedStyle(form).position === "sticky";
+        document.documentElement.style.scrollPaddingTop = stays ? `${form.offsetHeight + 12}px` : "";
+      }).observe(form);
       this.read();
     }
 
@@ -420,12 +425,22 @@ const Tables = (() => {
     }
   }
 
+  /** Scrolls to an element, again while what comes into sight is laid out and moves it (page.css, heavy). */
+  function land(element, times) {
+    const before = element.getBoundingClientRect().top;
+    element.scrollIntoView();
+    const after = element.getBoundingClientRect().top;
+    if (times > 0 && (times === 10 || Math.abs(after - before) > 1)) {
+      requestAnimationFrame(() => setTimeout(() => land(element, times - 1)));
+    }
+  }
+
   /** Brings a place of the page into sight, opening what hides it, and puts the focus there. */
   function goTo(place) {
     const element = document.getElementById(decoded(place)) ?? document.getElementById(place);
     if (!element) return;
     element.closest("details")?.setAttribute("open", "");
-    element.scrollIntoView();
+    land(element, 10);
     if (!element.hasAttribute("tabindex")) element.setAttribute("tabindex", "-1");
     element.focus({ preventScroll: true });
   }
