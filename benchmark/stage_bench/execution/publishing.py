@@ -54,8 +54,8 @@ def publish(reports: Sequence[Path], to: Path, draft: bool = False) -> Outcome:
         if one.report is not None and (draft or one.passed)
     ]
     refused = [one for one in looked_at if one.report is None or not (draft or one.passed)]
-    written: Sequence[Path] = ()
-    gone: Sequence[Path] = ()
+    written: list[Path] = []
+    gone: list[Path] = []
     if boards:
         files = publication.files(boards, _describe, _program())
         written, gone = placing.put(to, files, sorted(map(_entry, boards), key=str))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from stage_bench.leaderboard.rows import records
+from stage_bench.leaderboard.samples import key_of
 from stage_bench.leaderboard.site import layout
 from stage_bench.leaderboard.site.boards import Board, Table
 from stage_bench.leaderboard.wording import Row, plain
@@ -109,13 +110,10 @@ def _name(label: str) -> str:
 
 def _results(boards: Sequence[Board]) -> Iterator[Result]:
     for board in boards:
-        columns = ("dataset", "split", "features", "llm", "instruction", "backbone")
-        kinds = {
-            tuple(run[column] for column in columns): run["kind"] == "ensemble" for run in records(board.report.runs)
-        }
+        kinds = {key_of(run): run["kind"] == "ensemble" for run in records(board.report.runs)}
         for table in board.tables:
             for row in table.rows:
-                yield Result(board, table, row, kinds.get(tuple(row[column] for column in columns), False))
+                yield Result(board, table, row, kinds.get(key_of(row), False))
 
 
 def _card(kind: str, name: str, path: str, facts: Mapping[str, Any] | None, results: Sequence[Result]) -> Card:

@@ -10,9 +10,12 @@ from stage_bench.leaderboard.files import file_stem
 
 REPORT_FILES = (
     *("index.html", "leaderboard.csv", "leaderboard.md", "leaderboard.tex"),
-    *("runs.csv", "separation.csv", "report.json", "hits.npz"),
+    *("runs.csv", "separation.csv", "report.json", "hits.npz", "details.json"),
 )
 """What is copied of a report, beside its plots."""
+
+OPTIONAL = ("hits.npz", "details.json")
+"""Of these, what not every report has."""
 
 PLOTS = "plots"
 PLOT_ENDINGS = (".svg", ".png")
@@ -48,7 +51,7 @@ def cards(kind: str, names: Iterable[str]) -> dict[str, str]:
 def is_own(path: str) -> bool:
     """Whether a site may hold a file of this path, relative to its folder: what else there is belongs to somebody."""
     parts = PurePosixPath(path).parts
-    if "\\" in path or "/".join(parts) != path or ".." in parts:
+    if not parts or "\\" in path or "/".join(parts) != path or ".." in parts:
         return False
     if len(parts) == 1:
         return path in (INDEX, MANIFEST, NO_JEKYLL)

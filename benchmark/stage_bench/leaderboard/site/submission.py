@@ -12,9 +12,9 @@ import pandas as pd
 
 from stage_bench.checks import Line
 from stage_bench.errors import StageBenchError
-from stage_bench.leaderboard import board, facts_file, hits, published, rereading
+from stage_bench.leaderboard import board, facts_file, hits, published
 from stage_bench.leaderboard.markdown import MOST_ROWS
-from stage_bench.leaderboard.report import Facts, Report
+from stage_bench.leaderboard.report import Facts, Report, make
 from stage_bench.leaderboard.rows import KEY, read_runs, records
 from stage_bench.leaderboard.site import layout, protocol
 from stage_bench.leaderboard.wording import Row, accuracy, ours_first_by_rank, plain
@@ -24,7 +24,7 @@ Load = Callable[[Sequence[str]], tuple[pd.DataFrame, pd.DataFrame]]
 """Published accuracies and times of the tables that a report names. Raises StageBenchError: there is no such table."""
 
 _ANEW = "`stage-bench report` on this folder makes it anew"
-_NEEDED = tuple(name for name in layout.REPORT_FILES if name != hits.NAME)
+_NEEDED = tuple(name for name in layout.REPORT_FILES if name not in layout.OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _examined(folder: Path, load: Load) -> Submission:
         numbers = published.none(), published.no_times()
         lines.append(Line(f"report.json: {error}", False))
     try:
-        report = rereading.make(rereading.Read(facts, runs, found), {}, *numbers)
+        report = make(facts, runs, *numbers, found)
     except StageBenchError as error:
         return Submission(folder, [*lines, Line(f"runs.csv: {error}", False)], None)
     lines += _says_the_same(folder, report)
