@@ -67,7 +67,7 @@ def _row(row: BoardRow, separation: Separation | None, keys: Keys, notes: Notes,
     cells = [
         _rank(row),
         *model_cells(row, "best" if style == "best" else ""),
-        Cell(accuracy(row), row["test_accuracy"], style=style),
+        Cell(accuracy(row) or state, row["test_accuracy"], state if accuracy(row) else "", style),
         count(row["n_runs"]),
         _interval(row, scale),
         _p_cell(row, separation)._replace(notes=notes.mark(reason)),
