@@ -146,8 +146,8 @@ def _packed(column: pd.Series[Any]) -> Packed:
     is_real = pd.api.types.is_float_dtype(column.dtype)
     if is_real:
         digits = 4 if column.name in ACCURACIES else 2 if column.name in SECONDS else 6
-        rounded = np.round(column.to_numpy(), digits)
-        values = np.where(np.isfinite(rounded), rounded.astype(object), None).tolist()
+        rounded = np.round(column.to_numpy(), digits).tolist()
+        values = [value if math.isfinite(value) else None for value in rounded]
     elif pd.api.types.is_numeric_dtype(column.dtype):
         values = [_clean(value) for value in column.tolist()]
     else:
