@@ -281,7 +281,7 @@ def test_a_wrong_dataset_has_its_own_place(stage_bench, suite: Path, tmp_path: P
             "dataset 'cora' is not in the data folder absent (--data or ",
         ),
         (["check", "feature", "shallow"], "there is no check for features"),
-        (["compare", "a.csv", "b.csv"], "a.csv: no such file"),
+        (["compare", "a.csv", "b.csv"], "a.csv: there is no such file or folder"),
         (["run", "absent.yaml"], "absent.yaml: no such file"),
         (["run", "absent.yaml", "--device", "tpu"], "--device tpu: valid are auto, cpu and cuda"),
     ],

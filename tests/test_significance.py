@@ -42,6 +42,14 @@ def test_summary_t_is_welch() -> None:
     assert significance.summary_t(0.1, 0.0, 3, 0.0, 3) == 0.0
 
 
+def test_intervals_alone_are_a_z_test() -> None:
+    error = 0.01 * math.sqrt(2)
+    a, b = ((mean - 1.959964 * 0.01, mean + 1.959964 * 0.01) for mean in (0.80, 0.83))
+    assert significance.interval_p(a, b, 0.03) == pytest.approx(2 * stats.norm.sf(0.03 / error), rel=1e-4)
+    assert significance.interval_p((0.8, 0.8), (0.8, 0.8), 0.0) == 1.0
+    assert significance.interval_p((0.8, 0.8), (0.9, 0.9), 0.1) == 0.0
+
+
 def test_mcnemar_is_the_binomial_test() -> None:
     a = np.array([1] * 9 + [0] * 2 + [1] * 50 + [0] * 5, dtype=bool)
     b = np.array([0] * 9 + [1] * 2 + [1] * 50 + [0] * 5, dtype=bool)

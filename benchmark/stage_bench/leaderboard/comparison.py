@@ -12,7 +12,7 @@ from stage_bench.leaderboard import samples, splits, wording
 from stage_bench.leaderboard.resulting import Side
 from stage_bench.leaderboard.rows import KEY, records
 from stage_bench.leaderboard.samples import Key, Outcome, Protocol, Sample, key_of
-from stage_bench.leaderboard.significance import LEVEL, holm, summary_t
+from stage_bench.leaderboard.significance import LEVEL, holm, interval_p, summary_t
 
 COMPARISON_COLUMNS = (
     *KEY,
@@ -117,9 +117,16 @@ class _Tests:
 
 
 def _by_summary(a: Row, b: Row) -> Outcome:
-    """From what a leaderboard.csv alone says."""
-    if a["test_std"] is None or b["test_std"] is None:
-        return Outcome(reason="a single run, and no runs.csv beside the leaderboard")
+    """From what a leaderboard.csv alone says: deviations, else intervals."""
+    if None in (a["test_std"], a["n_runs"], b["test_std"], b["n_runs"]):
+        if None in (a["ci_low"], a["ci_high"], b["ci_low"], b["ci_high"]):
+            return Outcome(reason="a single run, and no runs.csv beside the leaderboard")
+        return Outcome(
+            p=interval_p(
+                (a["ci_low"], a["ci_high"]), (b["ci_low"], b["ci_high"]), b["test_accuracy"] - a["test_accuracy"]
+            ),
+            method="z-test on the 95 % intervals",
+        )
     ratio = splits.RATIOS.get(a["split"] or "", 0.0)
     difference = b["test_accuracy"] - a["test_accuracy"]
     p = summary_t(difference, a["test_std"], a["n_runs"], b["test_std"], b["n_runs"], ratio)

@@ -56,6 +56,13 @@ def summary_t(difference: float, std_a: float, n_a: int, std_b: float, n_b: int,
     return float(p[0])
 
 
+def interval_p(a: tuple[float, float], b: tuple[float, float], difference: float) -> float:
+    """Two-sided p of a difference of means from their 95 % intervals alone, taken for 1.96 standard errors each way."""
+    errors = [(high - low) / (2 * stats.norm.isf(0.025)) for low, high in (a, b)]
+    error = math.hypot(*errors)
+    return float(2 * stats.norm.sf(abs(difference) / error)) if error > 0 else float(difference == 0)
+
+
 def seed_bootstrap(samples: Sequence[Array], other: Array, resamples: int = RESAMPLES) -> Array:
     """Two-sided p, [rows], that a row's mean accuracy is `other`'s: the seeds of both are drawn anew, each for itself.
 
