@@ -19,6 +19,7 @@ from stage_bench.execution import publishing
 from stage_bench.leaderboard import writing
 from stage_bench.leaderboard.site import cards, citing, copying, finding, layout, placing, publication
 from stage_bench.leaderboard.site.boards import Board
+from test_cli import heavy
 from test_submission import runs, sound
 
 PROGRAM = {"version": "0.1.0", "commit": "0123456789abcdef"}
@@ -67,7 +68,7 @@ def describe(kind: str, name: str) -> dict[str, Any] | None:
     return known.get((kind, name))
 
 
-def site(*given: Board) -> dict[str, bytes]:
+def files_of(*given: Board) -> dict[str, bytes]:
     return publication.files(given or [board()], describe, PROGRAM)
 
 
@@ -133,13 +134,13 @@ def check_links(files: Mapping[str, bytes]) -> int:
 
 
 def test_all_links_lead_somewhere():
-    files = site(board(), board(*boards.example().to_dict("records"), suite="other", draft=True))
+    files = files_of(board(), board(*boards.example().to_dict("records"), suite="other", draft=True))
     assert check_links(files) > 30
 
 
 def test_the_index_says_what_there_is():
     numbered = board(suite="other", description="Rows & more.", draft=True)
-    files = site(board(), numbered)
+    files = files_of(board(), numbered)
     text = Page(files["index.html"].decode()).text
     for words in (
         "golden",
@@ -164,13 +165,13 @@ def test_the_index_says_what_there_is():
 
 def test_the_same_boards_give_the_same_bytes():
     one, other = board(), board(*runs("sage", [0.5, 0.6, 0.7, 0.8]), suite="other")
-    assert site(one, other) == site(other, one) == site(board(), other)
+    assert files_of(one, other) == files_of(other, one) == files_of(board(), other)
     assert citing.bibtex({}) == citing.bibtex({"version": "", "commit": ""})
     assert "version" not in citing.bibtex({})
 
 
 def test_a_card_says_what_is_known():
-    files = site()
+    files = files_of()
     assert [path for path in files if path.startswith("models/")] == [
         "models/llm-minilm.html",
         "models/backbone-gcn.html",
@@ -220,7 +221,7 @@ def test_which_backbones_have_a_card():
         ("backbone", "gcn", True, 2),
         ("backbone", "mine", False, 1),
     ], "an ensemble has none, unless it is of one backbone and has its name"
-    text = Page(site(several)["models/backbone-gcn.html"].decode()).text
+    text = Page(files_of(several)["models/backbone-gcn.html"].decode()).text
     assert "gcn(hidden=64)" in text
     assert "gcn ensemble" in text
 
@@ -230,8 +231,8 @@ def test_a_card_with_many_results_has_a_filter():
         board(*(run for place in range(count) for run in runs(f"gcn(k={place})", [0.5, 0.6, 0.7, 0.8])))
         for count in (3, 210)
     )
-    assert "form" not in Page(site(few)["models/backbone-gcn.html"].decode()).tags
-    page = Page(site(many)["models/backbone-gcn.html"].decode())
+    assert "form" not in Page(files_of(few)["models/backbone-gcn.html"].decode()).tags
+    page = Page(files_of(many)["models/backbone-gcn.html"].decode())
     assert "form" in page.tags
     assert "200 of 210 rows" in page.text
     assert json.loads(page.texts[page.texts.index(next(t for t in page.texts if t.startswith('{"results"')))])
@@ -242,7 +243,7 @@ def test_hostile_names_are_only_text():
         {**run, "llm": "<img src=x onerror=alert(1)>", "features": BREAKS_OUT, "hardware": "\x1b[31m<b>"}
         for run in runs("../../x", [0.5, 0.6, 0.7, 0.8])
     ]
-    files = site(board(*hostile, suite="../x", description=BREAKS_OUT, draft=True))
+    files = files_of(board(*hostile, suite="../x", description=BREAKS_OUT, draft=True))
     check_links(files)
     for path, page in pages(files):
         assert "img" not in page.tags
@@ -292,7 +293,7 @@ def test_where_things_lie():
 def test_two_boards_of_one_name_are_refused():
     for name in ("golden", "Golden"):
         with pytest.raises(StageBenchError, match="a/x and b/y are both boards of"):
-            site(board(source=Path("b/y"), suite=name), board(source=Path("a/x")))
+            files_of(board(source=Path("b/y"), suite=name), board(source=Path("a/x")))
 
 
 @pytest.fixture(scope="module")
@@ -391,9 +392,12 @@ def test_publishing_again(reports: Path, tmp_path: Path):
 
 
 def test_an_empty_folder_will_do(reports: Path, tmp_path: Path):
-    (tmp_path / "site").mkdir()
-    publishing.publish([reports / "good"], tmp_path / "site")
-    assert (tmp_path / "site" / "index.html").is_file()
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / ".git").write_text("gitdir: elsewhere")
+    publishing.publish([reports / "good"], site)
+    assert (site / "index.html").is_file()
+    assert (site / ".git").read_text() == "gitdir: elsewhere"
 
 
 def test_a_folder_of_somebody_else_is_refused(reports: Path, tmp_path: Path):
@@ -501,6 +505,11 @@ def test_where_there_is_no_report(tmp_path: Path):
     for path, problem in ((tmp_path / "nope", "there is no such folder"), (tmp_path, "neither a report")):
         with pytest.raises(StageBenchError, match=problem):
             finding.find([path])
+
+
+def test_publishing_imports_no_torch(reports: Path, tmp_path: Path):
+    assert not {"torch", "dgl", "transformers", "sklearn"} & set(heavy("publish", reports, "--to", tmp_path / "site"))
+    assert not {"torch", "dgl", "transformers", "sklearn"} & set(heavy("check", "report", reports / "good"))
 
 
 def test_the_command(stage_bench: Callable[..., tuple[int, str, str]], reports: Path, tmp_path: Path):

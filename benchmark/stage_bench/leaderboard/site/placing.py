@@ -67,7 +67,8 @@ def _published(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise StageBenchError(f"--to {folder} is not a folder")
     place = folder / layout.MANIFEST
-    if not any(folder.iterdir()):
+    # A fresh branch for GitHub Pages, checked out, is empty but for this.
+    if all(entry.name == ".git" for entry in folder.iterdir()):
         return []
     if place.is_symlink() or not place.is_file():
         raise StageBenchError(
