@@ -624,7 +624,7 @@ def as_before(place: Path) -> None:
     """Make the records those of version 1."""
     for path in (place / "results" / "runs").glob("*/run.json"):
         value = json.loads(path.read_text())
-        for field in ("embedding", "energy_joules"):
+        for field in ("embedding", "energy_joules", "own_sha256"):
             value.pop(field, None)
         path.write_text(json.dumps({**value, "schema_version": 1}))
 

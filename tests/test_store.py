@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stage_bench import files
+from stage_bench import files, seals
 from stage_bench.errors import StageBenchError
 from stage_bench.runs.record import SCHEMA_VERSION, RunRecord
 from stage_bench.runs.store import Store
@@ -44,8 +44,9 @@ def run_json(store: Store) -> Path:
 
 
 def change(store: Store, **values) -> None:
+    """With a checksum that is right: see test_damage.py for one that is not."""
     path = run_json(store)
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    path.write_text(json.dumps(seals.sealed({**json.loads(path.read_text()), **values})))
 
 
 def test_a_run_comes_back_as_it_was_written(store, warnings):
@@ -82,7 +83,7 @@ def test_the_same_run_gives_the_same_bytes(store):
 
 def test_every_field_is_written(store):
     fields = {field.name for field in dataclasses.fields(RunRecord)}
-    assert set(json.loads(run_json(store).read_text())) == fields
+    assert set(json.loads(run_json(store).read_text())) == {*fields, seals.KEY}
     assert json.loads(run_json(store).read_text())["schema_version"] == SCHEMA_VERSION
 
 

@@ -6,9 +6,15 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from stage_bench import seals
 from stage_bench.errors import StageBenchError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_SEALED_SINCE = 3
+
+
+class Newer(StageBenchError):
+    """A newer stage-bench wrote it: not damaged, and not to be read here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,23 +64,29 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """As `run.json` holds it, with the checksum of all of it."""
+        return seals.sealed(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, value: Any) -> RunRecord:
         """The record as of this version: what an older one did not have is empty.
 
         Raises:
-            StageBenchError: not a record, or of a newer version than this program.
+            StageBenchError: not a record, or not as it was written.
+            Newer: of a newer version than this program.
         """
         if not isinstance(value, dict) or not isinstance(value.get("schema_version"), int):
             raise StageBenchError("not a run record")
         if value["schema_version"] > SCHEMA_VERSION:
-            raise StageBenchError(
+            raise Newer(
                 f"record version {value['schema_version']} is newer than this stage-bench reads ({SCHEMA_VERSION}); "
                 "update stage-bench"
             )
+        fields = {key: field for key, field in value.items() if key != seals.KEY}
         try:
-            return cls(**{**value, "schema_version": SCHEMA_VERSION})
+            record = cls(**{**fields, "schema_version": SCHEMA_VERSION})
         except TypeError as error:
             raise StageBenchError(f"not a run record: {error}") from None
+        if problem := seals.problem(value, needed=value["schema_version"] >= _SEALED_SINCE):
+            raise StageBenchError(problem)
+        return record

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stage_bench import registry
+from stage_bench import registry, seals
 from stage_bench.errors import StageBenchError, shown
 from stage_bench.runs.clock import ONCE, PHASES
 from stage_bench.runs.holdings import title
@@ -25,7 +25,8 @@ _MOST = 20  # candidates that are named
 _WIDTH = 100  # where there is no terminal
 _BARS = "▁▂▃▄▅▆▇█"
 _STAMP = re.compile(r".*-(\d{8}T\d{6})-\d+(?:-\d+)?\.log")
-_OF_ITS_OWN = ("commit", "curve", "metrics", "schema_version", "weights")  # fields that lines under other names show
+# Fields that lines under other names show, and one for machines.
+_OF_ITS_OWN = ("commit", "curve", "metrics", "schema_version", "weights", seals.KEY)
 
 
 def describe(results: Path, name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from stage_bench import files
 from stage_bench.errors import StageBenchError, shown
-from stage_bench.runs.record import RunRecord
+from stage_bench.runs.record import Newer, RunRecord
 
 
 class Store:
@@ -38,12 +38,15 @@ class Store:
 
         Raises:
             StageBenchError: what is there cannot be trusted; the message names the file, and why.
+            Newer: a newer stage-bench wrote it.
         """
         path = self.folder(id_) / "run.json"
         try:
             record = RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
+        except Newer as error:
+            raise Newer(f"{path}: {error}") from None
         except (OSError, ValueError, RecursionError, StageBenchError) as error:
             raise StageBenchError(f"{path}: {error}") from None
         for name, types in _types().items():
