@@ -72,19 +72,23 @@ def seed_bootstrap(samples: Sequence[Array], other: Array, resamples: int = RESA
     """
     drawn_other = _counts((_SEED, len(other)), len(other), resamples)
     noise_other = _stretched(other) @ drawn_other  # [resamples]
+    largest_other = float(np.abs(_stretched(other)).max())
     result = np.empty(len(samples))
     by_size: dict[int, list[int]] = {}
     for row, sample in enumerate(samples):
         by_size.setdefault(len(sample), []).append(row)
     for size, rows in sorted(by_size.items()):
         drawn = _counts((_SEED, size, 1), size, resamples)
-        noise = np.stack([_stretched(samples[row]) for row in rows])
-        seen = np.abs(np.array([samples[row].mean() for row in rows]) - other.mean())
+        values = np.stack([samples[row] for row in rows])
+        noise = np.stack([_stretched(sample) for sample in values])
+        seen = np.abs(values.mean(axis=1) - other.mean())
         beyond = np.zeros(len(rows), dtype=np.int64)
-        for start in range(0, resamples, _BLOCK):
+        # No resampled mean lies beyond its outermost value, so rows further away than that need no draws.
+        near = seen - 1e-12 <= np.abs(noise).max(axis=1) + largest_other
+        for start in range(0, resamples if near.any() else 0, _BLOCK):
             part = slice(start, start + _BLOCK)
-            apart = np.abs(noise @ drawn[:, part] - noise_other[part])
-            beyond += (apart >= seen[:, None] - 1e-12).sum(axis=1)
+            apart = np.abs(noise[near] @ drawn[:, part] - noise_other[part])
+            beyond[near] += (apart >= seen[near, None] - 1e-12).sum(axis=1)
         result[rows] = (1 + beyond) / (1 + resamples)
     return result
 

@@ -26,7 +26,7 @@ Seeds = Sequence[tuple[float, float]]
 
 def mean(values: Sequence[float]) -> float | None:
     """The mean; None without values. Rounded at 1e-12, so that equal means compare as equal."""
-    return round(float(np.mean(values)), 12) if len(values) else None
+    return round(math.fsum(values) / len(values), 12) if len(values) else None
 
 
 def std(values: Sequence[float]) -> float | None:
