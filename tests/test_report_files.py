@@ -281,3 +281,14 @@ def test_ten_thousand_runs() -> None:
     print(f"10,000 runs: {time.perf_counter() - start:.1f} s")  # measured, not asserted: machines differ
     assert len(found.board) == 1000
     assert text.count("d4") > 200
+
+
+def test_without_matplotlib_there_is_everything_but_plots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    paths = writing.write(tmp_path, made(*several("gcn", [0.8, 0.9])))
+    assert "stage-bench[plots]" in caplog.text
+    assert not (tmp_path / "plots").exists()
+    assert "index.html" in {path.name for path in paths}
+    assert "plots/" not in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
