@@ -92,6 +92,8 @@ class Runner:
             return Result(self._do(job, memory))
         except Exception as error:
             return self.fail(job, error)
+        finally:
+            self._hardware = ""
 
     def fail(self, job: Job, error: Exception) -> Result:
         """Record that a job failed; the traceback goes to the log."""
@@ -121,7 +123,7 @@ class Runner:
         else:
             assert isinstance(job, EnsembleJob)
             record = self._combine(job, memory)
-        return f"val {record.metrics['val_accuracy']:.4f} test {record.metrics['test_accuracy']:.4f}"
+        return described(record)
 
     def _tune(self, job: TuneJob) -> tuning.Result:
         from stage_bench.training import loop
@@ -270,12 +272,17 @@ class Runner:
             content=job.content,
             split_fingerprint=split.fingerprint,
             dataset_fingerprint=graph.fingerprint,
-            hardware=hardware or self._hardware,
+            hardware=hardware or self._hardware or self.devices.hardware,
             versions=provenance.versions(),
             commit=provenance.commit(),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             **more,
         )
+
+
+def described(record: RunRecord) -> str:
+    """How a run went, in a few words."""
+    return f"val {record.metrics['val_accuracy']:.4f} test {record.metrics['test_accuracy']:.4f}"
 
 
 def _embedded(job: EmbedJob, manifest: dict[str, Any]) -> str:
