@@ -101,9 +101,21 @@ def test_keys_are_words_and_merge_keys_are_no_magic():
         ("a:\n\t- b", "2:1", "not YAML: found character '\\t' that cannot start any token"),
         ("a: [1", "1:6", "not YAML: expected ',' or ']', but got '<stream end>'"),
         ("a: 1\n---\nb: 2\n", "2:1", "not YAML: but found another document"),
-        ("a: \x00", "1:1", "not YAML: unacceptable character #x0000"),
-        ("a: " + "[" * 2000 + "]" * 2000, "1:1", "nested too deeply"),
-        ("a: " + "9" * 10_000, "1:4", "cannot be read as a int"),
+        ("a: 1\nb: \x00", "2:4", "not YAML: the character U+0000 is not allowed"),
+        ("a: " + "[" * 2000 + "]" * 2000, "1:54", "not YAML: more than 50 levels of nesting"),
+        ("a: " + "{b: " * 2000, "1:201", "not YAML: more than 50 levels of nesting"),
+        ("- " * 2000, "1:103", "not YAML: more than 50 levels of nesting"),
+        ("a: " + "9" * 10_000, "1:4", "9…' is a number that does not fit in 64 bits"),
+        ("a: 0x" + "f" * 10_000, "1:4", "is a number that does not fit in 64 bits"),
+        ("a: 18446744073709551616", "1:4", "'18446744073709551616' is a number that does not fit in 64 bits"),
+        ("a: -1e999", "1:4", "'-1e999' is a number that does not fit in 64 bits"),
+        # what only an escape can say
+        ('a: "\\U00110000"', "1:7", "not YAML: an escape stands for no character"),
+        ('a: "x\\0"', "1:4", "a text with the character U+0000, which no file here needs"),
+        ('a: "\\ud800"', "1:4", "a text with the character U+D800, which no file here needs"),
+        ('a: {"\\e[31m": 1}', "1:5", "a text with the character U+001B, which no file here needs"),
+        ("!!python/name:os.system a: 1", "1:1", "the tag 'tag:yaml.org,2002:python/name:os.system' is not allowed"),
+        ('"a\\nb": 1\n"a\\nb": 2', "2:1", r"key 'a\nb' stands here twice"),
     ],
 )
 def test_refusals(text: str, place: str, message: str):
@@ -123,11 +135,17 @@ def test_an_alias_bomb_is_refused_before_it_goes_off():
 
 
 def test_files_that_cannot_be_read(tmp_path: Path):
-    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
-    for name, message in (("absent.yaml", "no such file"), ("latin.yaml", "cannot be read"), ("", "cannot be read")):
-        with pytest.raises(StageBenchError, match=message) as caught:
+    (tmp_path / "latin.yaml").write_bytes("é: é\né: ".encode() + b"\xe9\xe9\n")
+    (tmp_path / "long.yaml").write_bytes(b"a: 1 #" + bytes([120]) * 2_000_000)
+    for name, message in (
+        ("absent.yaml", ": no such file"),
+        ("", ": cannot be read: Is a directory"),
+        ("latin.yaml", ":2:4: not UTF-8: invalid continuation byte"),
+        ("long.yaml", ":1:1: has more than 2,000,000 bytes, which is no file that a person wrote"),
+    ):
+        with pytest.raises(StageBenchError) as caught:
             located_yaml.load(tmp_path / name)
-        assert str(caught.value).startswith(f"{tmp_path / name}: ")
+        assert str(caught.value) == f"{tmp_path / name}{message}"
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path):

@@ -1,10 +1,12 @@
 """YAML in which every value knows its place, read by the YAML 1.2 core rules and without PyYAML's traps.
 
-`1e-2` is a number, `no` and `on` are words, a duplicate key is an error, tags and recursive aliases are refused.
+`1e-2` is a number, `no` and `on` are words, a duplicate key is an error. What no suite needs is refused with its place:
+tags, recursive aliases, control characters, numbers beyond 64 bits, files without end.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +15,33 @@ from typing import Any
 
 import yaml
 
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, brief
 
+_MAX_BYTES = 2_000_000  # PyYAML reads some hundred thousand a second
 _MAX_NODES = 100_000  # aliases of aliases can make a small file huge
+_MAX_DEPTH = 50  # of lists and mappings in each other
 _TAG = "tag:yaml.org,2002:"
+_DIGITS = 400
+_SCALARS = ("str", "null", "bool", "int", "float")
+_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")  # but tabs and line ends
 
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the implicit types of the YAML 1.2 core schema only."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.depth > _MAX_DEPTH:  # else Python's own limit would end it, with no place
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem=f"more than {_MAX_DEPTH} levels of nesting", problem_mark=mark)
+        self.depth += 1
+        try:
+            node: yaml.Node | None = super().compose_node(parent, index)
+            return node
+        finally:
+            self.depth -= 1
 
 
 for _kind, _pattern, _first in (
@@ -70,6 +89,23 @@ class Document:
     def error(self, location: Sequence[str | int], message: str, *, key: bool = False) -> StageBenchError:
         return StageBenchError(f"{self.place(location, key=key)}: {message}")
 
+    def beside(self, location: Sequence[str | int], name: str) -> Path:
+        """The path that a file means by the name at that location, relative to its own folder; it need not exist.
+
+        Raises:
+            StageBenchError: no path can be of that name, or it must not be looked at; with the place.
+        """
+        try:
+            path = self.folder(location) / Path(name).expanduser()
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise self.error(location, f"'{brief(name)}': {error.strerror or error}") from None
+        except (RuntimeError, ValueError) as error:  # ~nobody; characters that no file system has
+            raise self.error(location, f"'{brief(name)}' is no path: {error}") from None
+        return path
+
 
 def load(path: Path) -> Document:
     """Read a file whose top level is a mapping.
@@ -78,12 +114,19 @@ def load(path: Path) -> Document:
         StageBenchError: it is absent, not UTF-8, not YAML, not a mapping, or holds a duplicate key; with the place.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         raise StageBenchError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StageBenchError(f"{path}: cannot be read: {error}") from None
-    return parse(text, path)
+    except OSError as error:
+        raise StageBenchError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(data) > _MAX_BYTES:
+        raise StageBenchError(f"{path}:1:1: has more than {_MAX_BYTES:,} bytes, which is no file that a person wrote")
+    try:
+        return parse(data.decode("utf-8"), path)
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8")
+        raise StageBenchError(f"{path}:{_counted(before)}: not UTF-8: {error.reason}") from None
 
 
 def parse(text: str, path: Path) -> Document:
@@ -96,10 +139,16 @@ def parse(text: str, path: Path) -> Document:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise StageBenchError(f"{path}:{line}:{column}: not YAML: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        place = _counted(text[: error.position])
+        raise StageBenchError(
+            f"{path}:{place}: not YAML: the character {_code(error.character)} is not allowed"
+        ) from None
     except yaml.YAMLError as error:
         raise StageBenchError(f"{path}:1:1: not YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise StageBenchError(f"{path}:1:1: nested too deeply") from None
+    except (ValueError, OverflowError):  # of an escape, such as \U00110000
+        place = f"{loader.line + 1}:{loader.column + 1}"
+        raise StageBenchError(f"{path}:{place}: not YAML: an escape stands for no character") from None
     if root is None:
         raise StageBenchError(f"{path}:1:1: the file is empty")
     if not isinstance(root, yaml.MappingNode):
@@ -138,7 +187,7 @@ class _Builder:
             for key_node, value_node in node.value:
                 key = self._key(key_node)
                 if key in result:
-                    raise StageBenchError(f"{_place(key_node)}: key '{key}' stands here twice")
+                    raise StageBenchError(f"{_place(key_node)}: key '{brief(key)}' stands here twice")
                 result[key] = self.build(value_node)
             return result
         finally:
@@ -147,11 +196,13 @@ class _Builder:
     def _key(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
             raise StageBenchError(f"{_place(node)}: a key must be a word")
-        return str(node.value)
+        if not (node.tag.startswith(_TAG) and node.tag.removeprefix(_TAG) in _SCALARS):
+            raise StageBenchError(f"{_place(node)}: the tag '{brief(node.tag)}' is not allowed")
+        return _checked(node)
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
-    text, kind = node.value, node.tag.removeprefix(_TAG)
+    text, kind = _checked(node), node.tag.removeprefix(_TAG)
     if kind == "str":
         return text
     if kind == "null":
@@ -160,17 +211,54 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         if kind == "bool":
             return {"true": True, "false": False}[text.lower()]
         if kind == "int":
-            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+            return _whole(text)
         if kind == "float":
-            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+            return _fraction(text)
+    except OverflowError:
+        raise StageBenchError(f"{_place(node)}: '{brief(text, 40)}' is a number that does not fit in 64 bits") from None
     except (KeyError, ValueError):
-        raise StageBenchError(f"{_place(node)}: '{text}' cannot be read as a {kind}") from None
-    raise StageBenchError(f"{_place(node)}: the tag '{node.tag}' is not allowed")
+        raise StageBenchError(f"{_place(node)}: '{brief(text, 40)}' cannot be read as a {kind}") from None
+    raise StageBenchError(f"{_place(node)}: the tag '{brief(node.tag)}' is not allowed")
+
+
+def _whole(text: str) -> int:
+    if len(text) > _DIGITS and text.lstrip("+-").isdecimal():  # int() would refuse some thousand for another reason
+        raise OverflowError
+    number = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    if not -(2**63) <= number < 2**64:
+        raise OverflowError
+    return number
+
+
+def _fraction(text: str) -> float:
+    number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if math.isinf(number) and "inf" not in text.lower():
+        raise OverflowError
+    return number
+
+
+def _checked(node: yaml.ScalarNode) -> str:
+    """The text of a scalar; only an escape can bring in what is refused here."""
+    text = str(node.value)
+    found = _UNWANTED.search(text)
+    if found:
+        raise StageBenchError(f"{_place(node)}: a text with the character {_code(found[0])}, which no file here needs")
+    return text
+
+
+def _code(character: str | int) -> str:
+    number = character if isinstance(character, int) else ord(character)
+    return f"U+{number:04X}"
+
+
+def _counted(before: str) -> str:
+    """`line:column` of what follows a text."""
+    return f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
 
 
 def _check_tag(node: yaml.Node, kind: str) -> None:
     if node.tag != _TAG + kind:
-        raise StageBenchError(f"{_place(node)}: the tag '{node.tag}' is not allowed")
+        raise StageBenchError(f"{_place(node)}: the tag '{brief(node.tag)}' is not allowed")
 
 
 def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:

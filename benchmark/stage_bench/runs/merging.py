@@ -85,7 +85,7 @@ def plan(folders: Sequence[Path], target: Path, step: Step = lambda done, total,
         places = _places(folders, target)
         problems = [line for place in places for line in holdings.refused(place)]
         if problems:
-            raise StageBenchError("\n".join(_few(problems)))
+            raise StageBenchError(*_few(problems))
         return _Union(places, target, step).merge()
     except OSError as error:
         raise StageBenchError(f"{error.filename or target} cannot be read: {error.strerror or error}") from None
@@ -162,7 +162,7 @@ class _Union:
         if self.conflicts:
             many = f"{len(self.conflicts):,} conflicts" if len(self.conflicts) > 1 else "a conflict"
             head = f"{many}; nothing was copied. Remove one of each two, and merge again:"
-            raise StageBenchError("\n".join([head, *_few(self.conflicts)]))
+            raise StageBenchError(head, *_few(self.conflicts))
         notes = tuple(line for lines in self.notes.values() for line in _few(lines))
         return Merge(self.target, tuple(self.copies), self.counts, notes)
 

@@ -68,7 +68,7 @@ def _found(store: Store, name: str) -> str:
         )
     if len(found) > 1:
         lines = [_candidate(store, id_) for id_ in found[:_MOST]] + (["  ..."] if len(found) > _MOST else [])
-        raise StageBenchError("\n".join([f"'{shown(name)}' is the beginning of {len(found):,} runs:", *lines]))
+        raise StageBenchError(f"'{shown(name)}' is the beginning of {len(found):,} runs:", *lines)
     return found[0]
 
 

@@ -49,7 +49,7 @@ def validate(model: type[Any], value: Any, document: Document, location: Sequenc
             # A misspelt key is one mistake, not also a missing one.
             if problem["type"] != "missing" or problem["loc"] not in misspelt
         ]
-        raise StageBenchError("\n".join(dict.fromkeys(lines))) from None
+        raise StageBenchError(*dict.fromkeys(lines)) from None
 
 
 def _nearest(model: type[Any], location: tuple[str | int, ...]) -> tuple[str | int, ...]:
