@@ -1,10 +1,12 @@
 """What several tests share: a tiny dataset, suites, the console script, the real data."""
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -135,6 +137,26 @@ def stage_bench(tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
         return done.returncode, done.stdout, done.stderr
 
     return run
+
+
+@pytest.fixture(scope="module")  # not of the session: Playwright has an event loop going for as long as it runs
+def browser() -> Iterator[Any]:
+    """Debian's Chromium without a window, driven by Playwright; skipped where one is absent, but never in CI."""
+    chromium = shutil.which("chromium")
+    there = {"chromium": chromium, "playwright": importlib.util.find_spec("playwright")}
+    absent = " and ".join(name for name, found in there.items() if not found)
+    if absent and not os.environ.get("CI"):
+        pytest.skip(f"not installed: {absent}")
+    assert not absent, f"not installed: {absent}"
+    from playwright.sync_api import sync_playwright
+
+    quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", *quiet]
+        )
+        yield running
+        running.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,7 @@ that should not, and nothing is loaded. Debian's Chromium, driven by Playwright'
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,32 +15,8 @@ from stage_bench.leaderboard import report
 from stage_bench.leaderboard.page import cells, page, run_data
 from stage_bench.leaderboard.page.page import html
 
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 CORA = '[id="on-cora.random-60-20-20-board"]'
 COST = '[id="on-cora.random-60-20-20-cost"]'
-
-_absent = " and ".join(
-    name
-    for name, there in (("chromium", CHROMIUM), ("playwright", importlib.util.find_spec("playwright")))
-    if not there
-)
-if _absent and not os.environ.get("CI"):
-    pytest.skip(f"not installed: {_absent}", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    assert not _absent, f"not installed: {_absent}"
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

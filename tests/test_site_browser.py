@@ -1,8 +1,5 @@
 """The pages of a site in a real browser: nothing is loaded, tables sort, cards filter, links lead on, a telephone."""
 
-import importlib.util
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,18 +8,8 @@ import pytest
 
 from reported import HOSTILE
 from stage_bench.leaderboard.site import placing
-from test_browser import ARGUMENTS
 from test_publish import board, files_of
 from test_submission import runs, sound
-
-CHROMIUM = shutil.which("chromium")
-_absent = " and ".join(
-    name
-    for name, there in (("chromium", CHROMIUM), ("playwright", importlib.util.find_spec("playwright")))
-    if not there
-)
-if _absent and not os.environ.get("CI"):
-    pytest.skip(f"not installed: {_absent}", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +24,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("published") / "under" / "a path"
     placing.put(place, files_of(*boards), [])
     return place
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    assert not _absent, f"not installed: {_absent}"
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield running
-        running.close()
 
 
 @pytest.fixture
