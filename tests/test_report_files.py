@@ -292,3 +292,13 @@ def test_without_matplotlib_there_is_everything_but_plots(
     assert not (tmp_path / "plots").exists()
     assert "index.html" in {path.name for path in paths}
     assert "plots/" not in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+
+
+def test_long_tables_are_cut_with_a_word() -> None:
+    found = made(*(run(f"{place}", backbone=f"b{place}", test_accuracy=0.9 - place / 1000) for place in range(300)))
+    output = io.StringIO()
+    Console(file=output, width=100).print(terminal(found.board, found.separations))
+    assert "240 more, in leaderboard.csv" in output.getvalue()
+    assert "The first 200 of 300 rows; all of them are in leaderboard.csv and index.html." in markdown(found)
+    assert "% 240 more rows are in leaderboard.csv" in latex.latex(found)
+    assert board.to_csv(found.board).count("\n") == 301

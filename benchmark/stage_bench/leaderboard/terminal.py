@@ -12,10 +12,13 @@ from rich.text import Text
 
 from stage_bench.leaderboard import published, wording
 from stage_bench.leaderboard.board import table_keys
-from stage_bench.leaderboard.rows import records
+from stage_bench.leaderboard.rows import COLUMNS, records
 from stage_bench.leaderboard.samples import Key, key_of
 from stage_bench.leaderboard.separation import Separation
 from stage_bench.leaderboard.wording import MARK, Row, plain, seconds_text, short_inputs
+
+MOST_ROWS = 60
+"""Rows of a table that are shown; a terminal scrolls away what is above."""
 
 
 def terminal(board: pd.DataFrame, separations: Mapping[Key, Separation]) -> RenderableType:
@@ -42,7 +45,8 @@ def _table(title: str, rows: Sequence[Row], separations: Mapping[Key, Separation
     table.add_column("Test accuracy", no_wrap=True)
     for heading in ("n", "Total s"):
         table.add_column(heading, justify="right", no_wrap=True)
-    ours = wording.ours_first_by_rank(rows)
+    whole = wording.ours_first_by_rank(rows)
+    ours = whole[:MOST_ROWS]
     alike = False
     for row, features in zip(ours, short_inputs(ours), strict=True):
         style = "bold" if row["rank"] == 1 else "" if row["status"] == "ok" else "yellow"
@@ -53,6 +57,8 @@ def _table(title: str, rows: Sequence[Row], separations: Mapping[Key, Separation
     if alike:
         table.caption = Text("= not separable from the best (p >= 0.05, Holm)", style="dim")
         table.caption_justify = "left"
+    if len(whole) > len(ours):
+        _row(table, dict.fromkeys(COLUMNS), "", f"{len(whole) - len(ours):,} more, in leaderboard.csv", "dim")
     theirs = published.best(rows)
     if ours and theirs:
         table.add_section()
