@@ -26,6 +26,7 @@ from stage_bench.suite.schema import (
     DatasetEntry,
     EnsembleEntry,
     FeatureEntry,
+    Limits,
     LLMEntry,
     SeedAxes,
     Suite,
@@ -97,7 +98,12 @@ FIELDS: dict[type[BaseModel], dict[str, tuple[Patch, Patch, set[str]]]] = {
         "training": ({}, {"training": {"lr": 0.5}}, RUNS),
         "tuning": (NO_ENSEMBLE, TUNED, {"tune", "train"}),
         "memory": ({}, {"memory": "8GB"}, NOTHING),
+        "limits": ({}, {"limits": {"seconds": 60}}, NOTHING),
         "compare": ({}, {"compare": ["tape"]}, NOTHING),
+    },
+    Limits: {
+        "seconds": ({"limits": {"seconds": 60}}, {"limits": {"seconds": 0.5}}, NOTHING),
+        "memory": ({"limits": {"seconds": 60}}, {"limits": {"seconds": 60, "memory": "8GiB"}}, NOTHING),
     },
     DatasetEntry: {
         "name": ({}, {"datasets": [{"name": "renamed", "path": "tiny"}]}, NOTHING),
@@ -158,6 +164,10 @@ NOT_IN_IDS = {
     (Suite, "plugins"),
     (Suite, "compare"),
     (Suite, "memory"),  # where a diffusion is made, not what comes out: test_runner.py
+    # What a job may take, not what comes out: test_limits.py
+    (Suite, "limits"),
+    (Limits, "seconds"),
+    (Limits, "memory"),
     (DatasetEntry, "name"),
     (DatasetEntry, "optional"),  # decides whether there is a plan: test_suite.py
     # These reach the encoder or the embedding loop: test_llm_options.py

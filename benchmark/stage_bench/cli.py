@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stage_bench import printing
+from stage_bench import printing, stopping
 from stage_bench.errors import StageBenchError
 
 if TYPE_CHECKING:
@@ -39,6 +38,22 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Jobs on small graphs side by side; by default one a core.", metavar="N")
 ]
 Executor = Annotated[str, typer.Option(help="Where jobs are done (`stage-bench ls executors`).", metavar="local|ray")]
+MaxFailures = Annotated[
+    int | None, typer.Option(min=1, help="Start no more jobs after so many have failed.", metavar="N")
+]
+RetryFailed = Annotated[
+    bool | None,
+    typer.Option(
+        "--retry-failed/--no-retry-failed",
+        help="Try what fails in this call once more at its end, alone; or leave alone what failed in earlier ones. "
+        "By default what failed in earlier calls is tried again.",
+        show_default=False,
+    ),
+]
+JobTime = Annotated[
+    float | None, typer.Option(min=0.001, help="What a job may take; one that takes longer fails.", metavar="SECONDS")
+]
+JobMemory = Annotated[str | None, typer.Option(help="What a job may hold in memory, such as 8GiB.", metavar="SIZE")]
 Available = Annotated[
     bool, typer.Option("--available", help="Leave out, with a word, what needs data or weights that are not here.")
 ]
@@ -61,6 +76,10 @@ def run(
     device: Device = "auto",
     workers: Workers = None,
     executor: Executor = "local",
+    max_failures: MaxFailures = None,
+    retry_failed: RetryFailed = None,
+    job_time: JobTime = None,
+    job_memory: JobMemory = None,
     available: Available = False,
     as_json: Json = False,
     plugin: Plugins = None,
@@ -69,27 +88,32 @@ def run(
     from stage_bench.execution import running
 
     console, folders = _start(data, results, reports, device, plugin)
+    options = running.options(executor, max_failures, job_time, job_memory)
     running.check_folders(folders)
     plan = running.make_plan(suite, folders, lambda line: printing.note(console, line), available)
     for line in plan.left_out:
         printing.say(console, line)
-    jobs = running.todo(plan, folders, lambda line: printing.say(console, line))
+    leave = retry_failed is False
+    jobs = running.todo(plan, folders, lambda line: printing.say(console, line), leave)
     printing.say(console, f"{plan.choices.suite.name}: {len(plan.jobs)} jobs, {len(jobs)} to do")
     failed: list[str] = []
     interrupted = False
     try:
-        failed = running.carry_out(plan, jobs, folders, device, console, workers, executor)
+        again = (lambda: running.todo(plan, folders, lambda line: None)) if retry_failed else None
+        failed = running.carry_out(plan, jobs, folders, device, console, workers, executor, options, again)
     except KeyboardInterrupt:
         interrupted = True
         printing.say(console, "interrupted; what is done is kept. The same command goes on from here.")
-    printing.report(plan, folders, console, as_json)
+    counts = printing.report(plan, folders, console, as_json)
     if failed:
         printing.say(console, f"{len(failed)} job{'s' if len(failed) > 1 else ''} failed:")
         for line in failed[:20]:
             printing.say(console, f"  {line}")
+    elif leave and counts["failed"]:
+        printing.say(console, f"failed before, and left as they are (--no-retry-failed): {counts['failed']} runs")
     if interrupted:
-        raise typer.Exit(130)
-    raise typer.Exit(1 if failed else 0)
+        raise typer.Exit(stopping.EXIT_CODE)
+    raise typer.Exit(1 if failed or (leave and counts["failed"]) else 0)
 
 
 @app.command()
@@ -135,6 +159,9 @@ def prepare(
     data: Data = None,
     device: Device = "auto",
     executor: Executor = "local",
+    max_failures: MaxFailures = None,
+    job_time: JobTime = None,
+    job_memory: JobMemory = None,
     available: Available = False,
     plugin: Plugins = None,
 ) -> None:
@@ -142,12 +169,13 @@ def prepare(
     from stage_bench.execution import preparing, running
 
     console, folders = _start(data, results, Path("reports"), device, plugin)
+    options = running.options(executor, max_failures, job_time, job_memory)
     preparing.obtain_datasets(running.read_suite(suite), folders.data, console, available)
     made = running.make_plan(suite, folders, available=available)
     for line in made.left_out:
         printing.say(console, line)
     missing = running.features_to_prepare(made, folders)
-    failed = running.carry_out(made, missing, folders, device, console, executor=executor)
+    failed = running.carry_out(made, missing, folders, device, console, executor=executor, options=options)
     printing.say(console, "prepared" if not failed else f"{len(failed)} failed")
     raise typer.Exit(1 if failed else 0)
 
@@ -378,7 +406,7 @@ def main() -> None:
     """The console script: errors become one line, and exit codes are those of the contract."""
     # Threads that spin while they wait take the core from those that work. Must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGTERM, _terminate)
+    stopping.install()
     try:
         code = app(standalone_mode=False)
     except StageBenchError as error:
@@ -387,7 +415,7 @@ def main() -> None:
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
-        code = 130
+        code = stopping.EXIT_CODE
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -396,15 +424,14 @@ def main() -> None:
         code = 1
     except Exception as error:
         show = getattr(error, "show", None)  # click's usage errors know how to print themselves
-        if show is None:
+        if show is not None:
+            show()
+        elif not stopping.asked():
             raise
-        show()
         code = getattr(error, "exit_code", 2)
+    if stopping.asked():  # whatever the interruption was turned into on its way
+        code = stopping.EXIT_CODE
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _start(

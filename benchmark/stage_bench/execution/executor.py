@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stage_bench import registry
+from stage_bench.diffusion.budget import bytes_of
 from stage_bench.errors import StageBenchError
 from stage_bench.suite.jobs import Job
+from stage_bench.suite.schema import Limits
 
 if TYPE_CHECKING:
     from stage_bench.execution.devices import Devices
@@ -21,12 +23,14 @@ class Options:
     """What holds for every job of a call.
 
     max_failures: after how many failed jobs no other is started; None: however many fail.
-    seconds, memory: what one job may take; None: as much as it does. memory is in bytes, resident in its process.
+    seconds, memory: what one job may take; None: as much as it does. memory is in bytes (limits.py).
+    apart: every job is done in another process than this one, so that what kills it ends nothing else.
     """
 
     max_failures: int | None = None
     seconds: float | None = None
     memory: int | None = None
+    apart: bool = False
 
 
 class Executor(Protocol):
@@ -57,6 +61,15 @@ def check(name: str) -> Any:
     if spec.needs:
         raise StageBenchError(f"--executor {name}: {spec.needs}")
     return spec
+
+
+def within(options: Options, limits: Limits | None) -> Options:
+    """The options, with a suite's limits where they set none."""
+    if limits is None:
+        return options
+    seconds = limits.seconds if options.seconds is None else options.seconds
+    memory = bytes_of(limits.memory) if options.memory is None and limits.memory is not None else options.memory
+    return replace(options, seconds=seconds, memory=memory)
 
 
 def find(name: str) -> type[Executor]:

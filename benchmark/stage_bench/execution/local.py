@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from stage_bench import stopping
 from stage_bench.datasets.textgraph import TextGraph
 from stage_bench.errors import JobError
 from stage_bench.execution import limits
@@ -75,6 +76,7 @@ class LocalExecutor:
         self.queue = Queue(jobs, self.claims, self.options.max_failures)
         try:
             while not self.queue.is_over:
+                stopping.check()
                 self._dispatch()
                 if self._busy():
                     self._collect()
@@ -98,11 +100,11 @@ class LocalExecutor:
             broken = self.queue.broken(job)
             beside = self._is_small(job)
             worker = None
-            if not broken and not (isinstance(job, EnsembleJob) and not self._is_limited):
+            if not broken and (self._are_apart or not isinstance(job, EnsembleJob)):
                 busy = self._busy()
                 if any(other.alone for other in busy) or (busy and not beside):
                     return
-                if beside or self._is_limited:
+                if beside or self._are_apart:
                     worker = self._idle_worker()
                     if worker is None:
                         return
@@ -136,13 +138,17 @@ class LocalExecutor:
 
     @property
     def _is_limited(self) -> bool:
-        """Whether jobs have limits: then each is done where it can be ended."""
         return self.options.seconds is not None or self.options.memory is not None
+
+    @property
+    def _are_apart(self) -> bool:
+        """Whether every job is done in a process where it can be ended."""
+        return self.options.apart or self._is_limited
 
     def _is_small(self, job: Job) -> bool:
         """Whether a job may run beside others, in a worker process."""
         if isinstance(job, EnsembleJob):
-            return self._is_limited and self.setting.workers > 1
+            return self._are_apart and self.setting.workers > 1
         # A study of several datasets bears the name of the largest.
         small = isinstance(job, (TrainJob, TuneJob)) and self.setting.graphs[job.dataset].num_nodes < SMALL
         return small and self.setting.workers > 1 and self.devices.training == "cpu"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stage_bench import stopping
 from stage_bench.datasets.textgraph import TextGraph
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.execution import costs
@@ -68,7 +69,7 @@ class Runner:
             self.embeds,
             self.cache,
             self.devices,
-            lambda done, total, what: self.on_step(done, total, what),
+            self._step,
             self.memory,
             self._meter,
         )
@@ -78,6 +79,10 @@ class Runner:
         if self.side_by_side > 1:
             return energy.unmeasured(device)
         return energy.Meter(energy.counters(device, self.devices.gpus))
+
+    def _step(self, done: int, total: int, what: str) -> None:
+        stopping.check()
+        self.on_step(done, total, what)
 
     def do(self, job: Job) -> Result:
         allocator.give_back()  # so that the peak is this job's own
@@ -91,6 +96,7 @@ class Runner:
         try:
             return Result(self._do(job, memory))
         except Exception as error:
+            stopping.check()  # a library may turn an interruption into an error of its own
             return self.fail(job, error)
         finally:
             self._hardware = ""
@@ -149,7 +155,8 @@ class Runner:
             job.tuning,
             values,
             objective,
-            lambda done, best: self.on_step(done, job.tuning.trials, f"trials, best val {best:.4f}"),
+            lambda done, best: self._step(done, job.tuning.trials, f"trials, best val {best:.4f}"),
+            self.store.warn,
         )
 
     def _train(self, job: TrainJob, memory: PeakMemory) -> RunRecord:
@@ -171,7 +178,7 @@ class Runner:
             job.choice,
             values,
             clock,
-            lambda epoch, most, best: self.on_step(epoch, most, f"epochs, val {best:.4f}"),
+            lambda epoch, most, best: self._step(epoch, most, f"epochs, val {best:.4f}"),
         )
         graph = self.graphs[job.dataset]
         split = graph.split(job.split, job.split_seed or 0)

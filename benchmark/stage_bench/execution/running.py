@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from rich.console import Console
 from stage_bench import files
 from stage_bench.diffusion.budget import bytes_of
 from stage_bench.errors import StageBenchError
-from stage_bench.execution import at_hand
+from stage_bench.execution import at_hand, limits
 from stage_bench.execution import executor as executors
 from stage_bench.execution.executor import NO_OPTIONS, Options
 from stage_bench.llms.cache import EmbeddingCache
@@ -27,7 +27,7 @@ from stage_bench.suite.choices import Choices, choose
 from stage_bench.suite.jobs import EmbedJob, Job, TrainJob, TuneJob
 from stage_bench.suite.planning import Plan
 from stage_bench.suite.reading import read
-from stage_bench.training import tuning
+from stage_bench.training import studies, tuning
 
 
 @dataclass(frozen=True)
@@ -55,24 +55,59 @@ def make_plan(
     return planning.make(read_suite(suite), folders.data, note, at_hand.judge(cache) if available else None)
 
 
-def todo(plan: Plan, folders: Folders, warn: Callable[[str], None]) -> list[Job]:
-    """The jobs of a plan that are still to be done."""
-    return missing(plan, Store(folders.results, warn), EmbeddingCache(folders.results / "embeddings"))
+def options(executor: str, max_failures: int | None, seconds: float | None, memory: str | None) -> Options:
+    """What the command line says of how jobs are to be done.
+
+    Raises:
+        StageBenchError: it cannot be done so.
+    """
+    executors.check(executor)
+    try:
+        size = None if memory is None else bytes_of(memory)
+    except ValueError as error:
+        raise StageBenchError(f"--job-memory: {error}") from None
+    made = Options(max_failures=max_failures, seconds=seconds, memory=size)
+    limits.check(made)
+    return made
 
 
-def missing(plan: Plan, store: Store, cache: EmbeddingCache) -> list[Job]:
-    """The jobs to do, in the plan's order: runs without a good record, and what those are made of."""
-    runs = {job.id for job in plan.runs if store.done(job.id) is None}
+def todo(plan: Plan, folders: Folders, warn: Callable[[str], None], leave_failed: bool = False) -> list[Job]:
+    """The jobs of a plan that are still to be done. warn: told what is damaged of what they need."""
+    store, cache = Store(folders.results, warn), EmbeddingCache(folders.results / "embeddings", warn)
+    return missing(plan, store, cache, leave_failed)
+
+
+def missing(plan: Plan, store: Store, cache: EmbeddingCache, leave_failed: bool = False) -> list[Job]:
+    """The jobs to do, in the plan's order: runs without a good record, and what those are made of.
+
+    leave_failed: runs that were tried and failed are not among them.
+
+    Also studies of which something is there and no sound summary: reports show it, and it is made from their trials.
+    """
+    records = {job.id: store.get(job.id) for job in plan.runs}
+    runs = {id_ for id_, record in records.items() if record is None or (record.status != "ok" and not leave_failed)}
     needed = set(runs)
     for job in plan.jobs:
         if isinstance(job, TrainJob) and job.id in runs:
             needed |= {job.cell.embedding_id} - {""} if cache.manifest(job.cell.embedding_id) is None else set()
             if job.choice.tuning and tuning.read(store.results / "studies", job.study_id, job.choice.tuning) is None:
                 needed.add(job.study_id)
+    needed |= _begun_studies(plan, store)
     for job in plan.jobs:
         if isinstance(job, TuneJob) and job.id in needed:
             needed |= {cell.embedding_id for cell in job.cells if cache.manifest(cell.embedding_id) is None} - {""}
     return [job for job in plan.jobs if job.id in needed]
+
+
+def _begun_studies(plan: Plan, store: Store) -> set[str]:
+    """Those that are not finished, or damaged, which is told."""
+    folder = store.results / "studies"
+    jobs = [job for job in plan.jobs if isinstance(job, TuneJob)]
+    for id_ in dict.fromkeys(job.id for job in jobs):
+        if problem := studies.problem(folder, id_):
+            store.warn(f"{folder / id_}.json: {problem}; it is made again, from its trials where they are there")
+    begun = [job for job in jobs if studies.is_begun(folder, job.id)]
+    return {job.id for job in begun if tuning.read(folder, job.id, job.tuning) is None}
 
 
 def carry_out(
@@ -84,16 +119,23 @@ def carry_out(
     workers: int | None = None,
     executor: str = "local",
     options: Options = NO_OPTIONS,
+    again: Callable[[], Sequence[Job]] | None = None,
 ) -> list[str]:
     """Do the jobs; one line for each that failed.
 
     workers: processes side by side for jobs on small graphs; None: one a core.
     executor: its registered name.
+    options: they come before what the suite says under `limits:`.
+    again: given, what failed is tried once more at the end, one job after another; says what is still to be done then.
 
     Raises:
         StageBenchError: that executor cannot be used.
     """
     executors.check(executor)
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
     if not jobs:
         return []
     _check_writable(folders.results, "--results")
@@ -112,14 +154,32 @@ def carry_out(
     embeds = {job.id: job for job in plan.jobs if isinstance(job, EmbedJob)}
     memory = bytes_of(plan.choices.suite.memory) if plan.choices.suite.memory else None
     setting = Setting(plan.graphs, plan.load_seconds, embeds, folders.results, device, log, workers, memory)
+    options = executors.within(options, plan.choices.suite.limits)
+    limits.check(options)
+    made = executors.find(executor)
     with Progress(console, jobs, workers) as progress:
         if chosen.note:
             progress.line(chosen.note)
-        doing = executors.find(executor)(setting, chosen, progress, options)
+        doing = made(setting, chosen, progress, options)
         doing.run(jobs)
+    if again is not None and doing.failed and not doing.not_started:
+        jobs = again()
+        say(f"trying again what failed, one job after another: {_counted(jobs)}")
+        with Progress(console, jobs) as progress:
+            doing = made(replace(setting, workers=1), chosen, progress, replace(options, apart=True))
+            doing.run(jobs)
+    if doing.not_started:
+        failures = f"{options.max_failures} failed job{'s' if options.max_failures != 1 else ''}"
+        say(f"not started after {failures} (--max-failures): {_counted(doing.not_started)}")
     if doing.failed:
-        console.print(f"tracebacks: {log}", soft_wrap=True, highlight=False)
+        say(f"tracebacks: {log}")
     return doing.failed
+
+
+def _counted(jobs: Sequence[Job]) -> str:
+    """Jobs in a line: how many, and the first few by name."""
+    named = ", ".join(job.title for job in jobs[:3])
+    return f"{len(jobs)} job{'s' if len(jobs) != 1 else ''} ({named}{', ...' if len(jobs) > 3 else ''})"
 
 
 def check_folders(folders: Folders) -> None:

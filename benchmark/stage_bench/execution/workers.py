@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stage_bench import registry
-from stage_bench.suite.jobs import Job
+from stage_bench.suite.jobs import Job, TrainJob, TuneJob
 
 if TYPE_CHECKING:
     from stage_bench.execution.local import Setting
@@ -93,6 +93,7 @@ def _work(connection: Connection, plugins: list[Path], parent: int) -> None:
         registry.load_plugin(path)
     from stage_bench.execution import devices
     from stage_bench.execution.local import make_runner
+    from stage_bench.training import loop
 
     setting: Setting = connection.recv()
     runner = make_runner(setting, devices.choose(setting.device), lambda line: connection.send(("line", line)))
@@ -112,6 +113,8 @@ def _work(connection: Connection, plugins: list[Path], parent: int) -> None:
             job, runner.side_by_side = connection.recv()
         except (EOFError, OSError):
             return
+        if isinstance(job, (TrainJob, TuneJob)):
+            loop.warm_up()  # on no job's clock, and within no job's limit
         connection.send(("begun",))
         connection.send(("done", runner.do(job)))
 

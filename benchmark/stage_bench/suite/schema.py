@@ -84,6 +84,16 @@ def _check_size(size: str) -> str:
     return size
 
 
+_Size = Annotated[StrictStr, AfterValidator(_check_size)]
+
+
+class Limits(_Strict):
+    """What one job may take; one that goes beyond it fails, and the others go on."""
+
+    seconds: Annotated[StrictInt | StrictFloat, Field(gt=0)] | None = Field(None, description="from its beginning on")
+    memory: _Size | None = Field(None, description="what its process may hold, such as 8GiB")
+
+
 Combine = Literal["mean-probability", "mean-logit", "weighted", "fitted", "greedy"]
 
 
@@ -106,8 +116,9 @@ def _shape(value: Any) -> str:
     return "list" if isinstance(value, list) else "axes" if isinstance(value, dict) else "number"
 
 
-_Count = Annotated[StrictInt, Field(ge=1, le=10_000), Tag("number")]
-_Seeds = Annotated[list[Seed], Field(min_length=1), Tag("list")]
+MOST_SEEDS = 10_000
+_Count = Annotated[StrictInt, Field(ge=1, le=MOST_SEEDS), Tag("number")]
+_Seeds = Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS), Tag("list")]
 _CountOrSeeds = Annotated[_Count | _Seeds, Discriminator(_shape)]
 
 
@@ -137,9 +148,10 @@ class Suite(_Strict):
     recipe: StrictStr = Field("default", description="hyperparameters: a file under baselines/")
     training: dict[str, Any] = Field({}, description="training values for every backbone instead of the recipe's")
     tuning: TuningOptions | None = Field(None, description="search the hyperparameters of every backbone")
-    memory: Annotated[StrictStr, AfterValidator(_check_size)] | None = Field(
+    memory: _Size | None = Field(
         None, description="what a process may hold while it diffuses, such as 8GB; what needs more is made in files"
     )
+    limits: Limits | None = Field(None, description="of every job; --job-time and --job-memory come first")
     compare: list[StrictStr] = Field([], description="published numbers to show: files under baselines/published/")
 
 
