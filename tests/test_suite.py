@@ -179,6 +179,33 @@ def test_the_suite_that_the_mistakes_are_made_in_is_right(tiny_folder, suite_fil
         ("llms: [{name: minilm, path: absent}]", "6:8: "),
         ("memory: 8", "6:9: memory: input should be a valid string (here: 8)"),
         ("memory: 8 apples", "6:9: memory: '8 apples' is no size of memory: write a number and one of "),
+        (f"memory: {'9' * 400}GB", "6:9: memory: '9999999999999999999999999999999999999999…' is no size of memory: "),
+        # what is endless, or no name at all
+        ("seeds: {split: 101, initialisation: 100}", "6:8: 101 splits times 100 initialisations are more than 10,000"),
+        (
+            f"seeds: {list(range(10_001))}",
+            "6:8: seeds: list should have at most 10000 items after validation, not 10001",
+        ),
+        (
+            f"splits: random-{'9' * 5000}-20-20",
+            f"6:9: unknown split 'random-{'9' * 193}…' (valid: random-60-20-20, or ",
+        ),
+        ("datasets: [{name: x, path: ~nobody-here/x}]", "3:28: '~nobody-here/x' is no path: Could not determine home"),
+        (f"datasets: [{{name: x, path: {'x' * 300}}}]", f"3:28: '{'x' * 200}…': File name too long"),
+        ("features: [{name: simteg, answers: {upstream: ~nobody-here/x}}]", "4:47: '~nobody-here/x' is no path: "),
+        ("llms: [{name: minilm, path: ~nobody-here/x}]", "6:29: '~nobody-here/x' is no path: Could not determine home"),
+        ("plugins: [~nobody-here/x.py]", "6:11: '~nobody-here/x.py' is no path: Could not determine home directory"),
+        (f"compare: [{'x' * 5000}]", f"6:11: unknown published numbers '{'x' * 200}…' (valid: "),
+        (f"description: [{'x' * 5000}]", "6:14: description: input should be a valid string"),
+        (f"recipe: 12{'3' * 15}", f"2:9: recipe: input should be a valid string (here: 12{'3' * 15})"),
+        ('compare: ["a\\nb\\u2028c"]', r"6:11: unknown published numbers 'a\nb\u2028c' (valid: "),
+        ('"na\\nme": x', r"6:1: unknown key 'na\nme'; did you mean 'name'? (valid: "),
+        ("ensembles: [{name: e, members: [mlp, gcn], inputs: x}]", "6:52: unknown inputs 'x' (valid: all, each)"),
+        ("llms: [{name: minilm, endpoint: 7}]", "6:33: llms.endpoint: input should be a valid string (here: 7)"),
+        (
+            "ensembles: [{name: e, members: [mlp, gcn], weights: [1, x]}]",
+            "6:57: ensembles.weights: input should be a valid number (here: 'x')",
+        ),
         # what nothing would read, and what cannot be
         ("training: {fanout: 3}", "6:12: fanout is read only with batching: neighbor"),
         (
@@ -222,6 +249,24 @@ def test_one_line_for_one_mistake(mistake, line: str, message: str):
     said = mistake(line)
     assert said.startswith(message)
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "entry", ["llms: [{name: minilm, endpoint: '%s'}]", "features: [{name: tape, answers: {model: m, endpoint: '%s'}}]"]
+)
+@pytest.mark.parametrize(
+    "url", ["https://host/v1?api_key=hunter2", "https://host/v1#hunter2", "https://me:hunter2@host/v1"]
+)
+def test_a_key_in_an_address_is_refused_before_it_is_written_anywhere(mistake, entry: str, url: str):
+    said = mistake(entry % url)
+    assert "hunter2" not in said
+    assert "write the base" in said or "a key belongs in $OPENAI_API_KEY" in said
+
+
+def test_more_runs_than_a_plan_can_hold(mistake):
+    backbones = ", ".join(f"{{name: mlp, hidden: {size}}}" for size in range(1, 103))
+    said = mistake(f"backbones: [{backbones}]\nseeds: 10000")
+    assert "1,020,000 runs, and a suite may have 1,000,000; divide it into several" in said
 
 
 def test_one_line_for_each_mistake(mistake, tmp_path: Path):

@@ -108,3 +108,25 @@ def test_a_mistake_in_the_including_file_has_its_place_there(suite_file):
     suite_file(BASE, "base.yaml")
     top = suite_file("include: base.yaml\nname: top\nseeds: -1\n", "top.yaml")
     assert error(top) == f"{top}:3:8: seeds: input should be greater than or equal to 1 (here: -1)"
+
+
+def test_files_that_include_each_other_many_times_over_have_an_end(suite_file):
+    suite_file(BASE, "0.yaml")
+    for level in range(1, 20):
+        suite_file(f"include: [{level - 1}.yaml, {level - 1}.yaml]\n", f"{level}.yaml")
+    assert error(suite_file("include: 19.yaml\n")).endswith(": more than 100 files are included")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("~nobody-of-this-name/base.yaml", "'~nobody-of-this-name/base.yaml' is no path: Could not determine home"),
+        ("x" * 300, f"'{'x' * 200}…': File name too long"),
+        ("", "'' does not exist"),
+        ("loop.yaml", "'loop.yaml': Too many levels of symbolic links"),
+    ],
+)
+def test_a_path_that_is_none(suite_file, tmp_path: Path, name: str, problem: str):
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    path = suite_file(f"include: ['{name}']\n")
+    assert error(path).startswith(f"{path}:1:11: {problem}")

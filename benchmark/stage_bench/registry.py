@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, brief
 
 KINDS = ("datasets", "llms", "features", "backbones", "executors")
 _CATALOGS = {
@@ -33,6 +33,7 @@ _SPEC_CLASSES = {
     "features": "stage_bench.features.spec:FeatureSpec",
     "backbones": "stage_bench.backbones.spec:BackboneSpec",
 }
+_LONGEST = 200  # characters of what may be a name
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _specs: dict[str, dict[str, Any]] = {}
 _registered: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
@@ -82,12 +83,14 @@ def unknown(what: str, value: object, valid: Iterable[str]) -> str:
     """One line: what is unknown, what would be valid, and the nearest."""
     names = sorted(valid)
     near = nearest(str(value), names)
-    hint = f"; did you mean '{near}'?" if near else ""
-    return f"unknown {what} '{value}'{hint} (valid: {', '.join(names)})"
+    hint = f"; did you mean '{brief(near)}'?" if near else ""
+    return f"unknown {what} '{brief(value)}'{hint} (valid: {', '.join(map(brief, names))})"
 
 
 def nearest(value: str, valid: Iterable[str]) -> str | None:
     """The valid name that looks most like a value, if one does."""
+    if len(value) > _LONGEST:  # nobody misspelt a name into that, and comparing takes long
+        return None
     near = difflib.get_close_matches(value, sorted(valid), n=1, cutoff=0.5)
     return near[0] if near else None
 

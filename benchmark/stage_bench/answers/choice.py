@@ -195,7 +195,7 @@ def _upstream(entry: AnswersEntry, document: Document, location: list[str | int]
     if entry.upstream is None:
         return {"name": "upstream"}
     place = [*location, "upstream"]
-    folder = document.folder(place) / Path(entry.upstream).expanduser()
+    folder = document.beside(place, entry.upstream)
     if not folder.is_dir():
         raise document.error(place, f"there is no folder '{entry.upstream}'")
     return {"name": folder.resolve().name, "folder": folder}
@@ -208,6 +208,10 @@ def _endpoint(entry: AnswersEntry, document: Document, location: list[str | int]
     place = [*location, "endpoint"]
     if "@" in url:
         raise document.error(place, "an address with a name or password in it; a key belongs in $OPENAI_API_KEY")
+    if "?" in url or "#" in url:  # here, before it is written down anywhere: a key may stand there
+        raise document.error(
+            place, "an address that goes on after a `?` or `#`; write the base, such as https://host/v1"
+        )
     if isinstance(entry.endpoint, str) and not url.startswith(("http://", "https://")):
         raise document.error(place, f"'{url}' is no base URL, such as http://localhost:8000/v1")
     if (entry.price_prompt is None) != (entry.price_completion is None):
@@ -223,7 +227,7 @@ def _local(entry: AnswersEntry, document: Document, location: list[str | int]) -
     assert entry.local is not None
     place = [*location, "local"]
     settled: dict[str, Any] = {"trust_remote_code": entry.trust_remote_code}
-    folder = document.folder(place) / Path(entry.local).expanduser()
+    folder = document.beside(place, entry.local)
     if folder.is_dir():
         return {**settled, "name": folder.resolve().name, "model": folder.resolve().name, "folder": folder}
     if not _HUB_ID.fullmatch(entry.local) or entry.local.startswith("."):

@@ -13,7 +13,7 @@ from stage_bench.errors import StageBenchError
 
 DEFAULT_RULE = "random-60-20-20"
 PARTS = ("train", "val", "test")
-_RANDOM = re.compile(r"random-(\d+)-(\d+)-(\d+)")
+_RANDOM = re.compile(r"random-([0-9]{1,9})-([0-9]{1,9})-([0-9]{1,9})")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from stage_bench.diffusion.recipe import Recipe
+from stage_bench.errors import brief
 
 _UNITS = {
     "B": 1,
@@ -26,10 +27,11 @@ def bytes_of(size: str) -> int:
     Raises:
         ValueError: not a size above zero with a unit.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", size)
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]+)\s*", size)
     factor = _BY_LOWER_CASE.get(match[2].lower()) if match else None
     if match is None or factor is None:
-        raise ValueError(f"{size!r} is no size of memory: write a number and one of {', '.join(_UNITS)}, such as 8GB")
+        given = brief(size, 40)
+        raise ValueError(f"{given!r} is no size of memory: write a number and one of {', '.join(_UNITS)}, such as 8GB")
     number = int(float(match[1]) * factor)
     if number == 0:
         raise ValueError(f"{size!r} is no memory at all")

@@ -9,7 +9,7 @@ from typing import Any
 from stage_bench import registry
 from stage_bench.backbones.spec import BackboneChoice, BackboneSpec
 from stage_bench.datasets.splits import random_shares
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, brief
 from stage_bench.features import source
 from stage_bench.features.spec import FeatureChoice
 from stage_bench.llms.spec import LLMChoice
@@ -21,9 +21,12 @@ from stage_bench.suite.llm_choices import choose_llm
 from stage_bench.suite.reading import validate
 from stage_bench.suite.recipe import load as load_recipe
 from stage_bench.suite.recipe import option_names
-from stage_bench.suite.schema import BackboneEntry, DatasetEntry, EnsembleEntry, SeedAxes, Suite
+from stage_bench.suite.schema import MOST_SEEDS, BackboneEntry, DatasetEntry, EnsembleEntry, SeedAxes, Suite
 from stage_bench.suite.tuning_choices import choose_tuning
 from stage_bench.training.options import TrainingOptions, TuningOptions, unread
+
+
+_MOST_RUNS = 1_000_000  # a plan holds each of them
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ def choose(suite: Suite, document: Document) -> Choices:
         StageBenchError: with the place, what is valid and the nearest.
     """
     for position, plugin in enumerate(suite.plugins):
+        path = document.beside(["plugins", position], plugin)
         try:
-            registry.load_plugin(document.folder(["plugins", position]) / plugin)
+            registry.load_plugin(path)
         except StageBenchError as error:
             raise document.error(["plugins", position], str(error)) from None
     if not suite.llms and not suite.features:
@@ -93,6 +97,9 @@ def choose(suite: Suite, document: Document) -> Choices:
     _check_readers(backbones, features, document)
     seeds = _seed_pairs(suite, document)
     _check_tuning_seeds(suite, seeds, document)
+    runs = len(suite.datasets) * (len(llms) + len(features)) * (len(backbones) + len(suite.ensembles)) * len(seeds)
+    if runs > _MOST_RUNS:
+        raise document.error(["seeds"], f"{runs:,} runs, and a suite may have {_MOST_RUNS:,}; divide it into several")
     for position, name in enumerate(suite.compare):
         if name not in published_names():
             problem = registry.unknown("published numbers", name, published_names())
@@ -113,9 +120,11 @@ def choose(suite: Suite, document: Document) -> Choices:
 
 
 def _no_duplicates(names: list[str], key: str, document: Document, offset: int = 0) -> None:
+    known: set[str] = set()
     for position, name in enumerate(names):
-        if name in names[:position]:
-            raise document.error([key, position - offset], f"'{name}' stands in {key} twice")
+        if name in known:
+            raise document.error([key, position - offset], f"'{brief(name)}' stands in {key} twice")
+        known.add(name)
 
 
 def input_names(llms: Sequence[LLMChoice], features: Sequence[FeatureChoice]) -> list[str]:
@@ -202,7 +211,8 @@ def _check_split(protocol: str, document: Document, location: list[str | int]) -
     except StageBenchError as error:
         raise document.error(location, str(error)) from None
     if not known:
-        raise document.error(location, f"unknown split '{protocol}' (valid: random-60-20-20, or other percentages)")
+        problem = f"unknown split '{brief(protocol)}' (valid: random-60-20-20, or other percentages)"
+        raise document.error(location, problem)
 
 
 def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: int) -> BackboneChoice:
@@ -217,7 +227,7 @@ def _backbone(entry: BackboneEntry, suite: Suite, document: Document, position: 
     valid = option_names(entry.name)
     for key in given:
         if key not in valid:
-            problem = registry.unknown("key", key, ["name", "recipe", "tuning", *valid])
+            problem = registry.unknown("key", key, ["name", "recipe", "tuning", "resources", *valid])
             raise document.error([*location, key], problem, key=True)
     try:
         recipe = load_recipe(entry.recipe or suite.recipe)
@@ -316,13 +326,18 @@ def _all(backbone: str, values: dict[str, Any]) -> dict[str, Any]:
 def _seed_pairs(suite: Suite, document: Document) -> tuple[tuple[int, int], ...]:
     def listed(value: int | list[int], location: list[str | int]) -> list[int]:
         seeds = list(range(value)) if isinstance(value, int) else value
+        known: set[int] = set()
         for position, seed in enumerate(seeds):
-            if seed in seeds[:position]:
+            if seed in known:
                 raise document.error([*location, position], f"seed {seed} stands here twice")
+            known.add(seed)
         return seeds
 
     if isinstance(suite.seeds, SeedAxes):
         splits = listed(suite.seeds.split, ["seeds", "split"])
         inits = listed(suite.seeds.initialisation, ["seeds", "initialisation"])
+        if len(splits) * len(inits) > MOST_SEEDS:
+            problem = f"{len(splits):,} splits times {len(inits):,} initialisations are more than {MOST_SEEDS:,} runs"
+            raise document.error(["seeds"], f"{problem} of each model")
         return tuple((split, init) for split in splits for init in inits)
     return tuple((seed, seed) for seed in listed(suite.seeds, ["seeds"]))

@@ -54,7 +54,7 @@ def choose_llm(entry: LLMEntry, document: Document, location: list[str | int]) -
         max_length=entry.max_length or (spec.max_length if endpoint is None else None),
         dtype=entry.dtype or spec.dtype,
         normalize=spec.normalize if entry.normalize is None else entry.normalize,
-        path=document.folder([*location, "path"]) / entry.path if entry.path else None,
+        path=document.beside([*location, "path"], entry.path) if entry.path else None,
         trust_remote_code=entry.trust_remote_code,
         allow_pickle=entry.allow_pickled_weights,
         reduction=reduction,
@@ -85,6 +85,9 @@ def _endpoint(entry: LLMEntry, spec: LLMSpec, document: Document, location: list
     url = entry.endpoint if isinstance(entry.endpoint, str) else ""
     if "@" in url:
         problem = "an address with a name or password in it; a key belongs in $OPENAI_API_KEY"
+        raise document.error([*location, "endpoint"], problem)
+    if "?" in url or "#" in url:  # here, before it is written down anywhere: a key may stand there
+        problem = "an address that goes on after a `?` or `#`; write the base, such as https://host/v1"
         raise document.error([*location, "endpoint"], problem)
     if url and not url.startswith(("http://", "https://")):
         raise document.error([*location, "endpoint"], f"'{url}' is no base URL, such as http://localhost:8000/v1")

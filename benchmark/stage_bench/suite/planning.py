@@ -15,6 +15,7 @@ from stage_bench.errors import StageBenchError
 from stage_bench.features import source
 from stage_bench.features.spec import FeatureChoice
 from stage_bench.llms.spec import LLMChoice
+from stage_bench.located_yaml import Document
 from stage_bench.suite import expansion
 from stage_bench.suite.choices import Choices, input_names
 from stage_bench.suite.expansion import Inputs
@@ -66,7 +67,7 @@ def make(
         try:
             note(f"reading dataset {entry.name}")
             begin = time.perf_counter()
-            graph = _load(entry, choices.document.folder(["datasets", position, "path"]), data)
+            graph = _load(entry, choices.document, position, data)
             load_seconds[entry.name] = round(time.perf_counter() - begin, 4)
         except DatasetMissing as error:
             if entry.optional or lack is not None:
@@ -143,12 +144,12 @@ def _absence(entry: DatasetEntry) -> str:
     return f"{entry.name} is left out: it is not in the data folder (--data or $STAGE_BENCH_DATA); {spec.how_to_get}"
 
 
-def _load(entry: DatasetEntry, here: Path, data: Path) -> TextGraph:
-    """`here` is what the entry's path is relative to."""
+def _load(entry: DatasetEntry, document: Document, position: int, data: Path) -> TextGraph:
     if entry.path is not None:
+        path = document.beside(["datasets", position, "path"], entry.path)
         spec = registry.specs("datasets").get(entry.name)
         instructions = spec.instructions if spec else None
-        return folder.load(here / entry.path, entry.name, instructions=instructions, undirected=entry.undirected)
+        return folder.load(path, entry.name, instructions=instructions, undirected=entry.undirected)
     spec = registry.get("datasets", entry.name)
     graph: TextGraph = registry.resolve(spec.loader)(spec, data, undirected=entry.undirected)
     return graph

@@ -11,11 +11,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from stage_bench import located_yaml, registry
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, brief
 from stage_bench.located_yaml import Document
 from stage_bench.suite.schema import Suite
 
 _BRANCHES = ("number", "list", "axes")  # the forms of `seeds`: steps of pydantic's locations that no file has
+_MOST_INCLUDED = 100  # files; those that include each other many times over would never end
 _MESSAGES = {
     "bool_type": "write true or false",
     "list_type": "write a list",
@@ -30,7 +31,7 @@ def read(path: Path) -> tuple[Suite, Document]:
     Raises:
         StageBenchError: one line a mistake.
     """
-    document = _with_includes(path, ())
+    document = _with_includes(path, (), [])
     value = dict(document.value)
     value.pop("include", None)
     return validate(Suite, value, document, ()), document
@@ -41,7 +42,7 @@ def validate(model: type[Any], value: Any, document: Document, location: Sequenc
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problems = error.errors()
+        problems = _one_of_each(model, error.errors())
         misspelt = {_nearest(model, problem["loc"]) for problem in problems if problem["type"] == "extra_forbidden"}
         lines = [
             _line(model, problem, document, location)
@@ -52,14 +53,30 @@ def validate(model: type[Any], value: Any, document: Document, location: Sequenc
         raise StageBenchError(*dict.fromkeys(lines)) from None
 
 
+def _one_of_each(model: type[Any], problems: Sequence[Any]) -> list[Any]:
+    """The problems, of a value that may be of several types one instead of one for each of these."""
+    found: dict[Any, Any] = {}
+    for number, problem in enumerate(problems):
+        *before, last = problem["loc"] or (0,)
+        kind = problem["type"]
+        fields = kind in ("extra_forbidden", "missing") or not before or isinstance(last, int)
+        if fields or last in _BRANCHES or last in _valid_keys(model, before):
+            found[number] = problem
+        elif tuple(before) not in found or found[tuple(before)]["type"] != "literal_error":
+            found[tuple(before)] = {**problem, "loc": tuple(before)}
+    return list(found.values())
+
+
 def _nearest(model: type[Any], location: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Where a misspelt key would be, spelt right."""
     near = registry.nearest(str(location[-1]), _valid_keys(model, location[:-1]))
     return (*location[:-1], near or "")
 
 
-def _with_includes(path: Path, above: tuple[Path, ...]) -> Document:
+def _with_includes(path: Path, above: tuple[Path, ...], loaded: list[Path]) -> Document:
+    """loaded: the files that were read before, one as often as it was."""
     document = located_yaml.load(path)
+    loaded.append(path)
     include = document.value.get("include")
     if include is None:
         return document
@@ -69,13 +86,16 @@ def _with_includes(path: Path, above: tuple[Path, ...]) -> Document:
     here = path.resolve()
     merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
     for position, name in enumerate(names):
-        target = (path.parent / name).resolve()
         where: list[str | int] = ["include"] if isinstance(include, str) else ["include", position]
+        beside = document.beside(where, name)
+        target = beside.resolve()
         if target in (*above, here):
-            raise document.error(where, f"'{name}' includes itself")
+            raise document.error(where, f"'{brief(name)}' includes itself")
         if not target.is_file():
-            raise document.error(where, f"'{name}' does not exist")
-        included = _with_includes(path.parent / name, (*above, here))
+            raise document.error(where, f"'{brief(name)}' does not exist")
+        if len(loaded) > _MOST_INCLUDED:
+            raise document.error(where, f"more than {_MOST_INCLUDED} files are included")
+        included = _with_includes(beside, (*above, here), loaded)
         merged |= {key.value: (key, node) for key, node in included.root.value if key.value != "include"}
     merged |= {key.value: (key, node) for key, node in document.root.value}
     root = yaml.MappingNode(document.root.tag, list(merged.values()), document.root.start_mark, document.root.end_mark)
@@ -105,7 +125,7 @@ def _shown(given: Any) -> str:
     """As YAML writes it; nothing for lists and mappings."""
     if given is None or isinstance(given, bool):
         return f" (here: {json.dumps(given)})"
-    return f" (here: {given!r})" if isinstance(given, (str, int, float)) else ""
+    return f" (here: {brief(repr(given), 100)})" if isinstance(given, (str, int, float)) else ""
 
 
 def _valid_keys(model: type[Any], location: Sequence[str | int]) -> list[str]:
