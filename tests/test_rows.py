@@ -71,7 +71,9 @@ def test_rows_given_twice_are_refused() -> None:
 
 def test_a_selection_ranks_anew_and_has_a_name_of_its_own() -> None:
     runs = frame(*several("a", [0.9, 0.91]), *several("b", [0.8, 0.81]), *several("c", [0.7, 0.71]))
-    facts, kept = selecting.select(report.Facts(suite="x"), runs, selecting.parse(["backbone=b", "backbone=c"]))
+    facts, kept = selecting.select(
+        report.Facts(suite="x"), rows.check_runs(runs), selecting.parse(["backbone=b", "backbone=c"])
+    )
     made = report.make(facts, kept)
     ranks = {row["backbone"]: row["rank"] for row in rows.records(made.board)}
     assert ranks == {"b": 1, "c": 2}
@@ -86,10 +88,10 @@ def test_selections_that_cannot_be() -> None:
     with pytest.raises(StageBenchError, match="unknown column 'backbon'; did you mean 'backbone'"):
         selecting.parse(["backbon=gcn"])
     with pytest.raises(StageBenchError, match=r"unknown backbone 'gnc'; did you mean 'gcn'\? \(valid: gcn, sage\)"):
-        selecting.select(report.Facts(suite="x"), runs, {"backbone": ["gnc"]})
+        selecting.select(report.Facts(suite="x"), rows.check_runs(runs), {"backbone": ["gnc"]})
     mixed = frame(*several("gcn", [0.9]), run("e", backbone="e", kind="ensemble"))
     with pytest.raises(StageBenchError, match="no run has backbone gcn; kind ensemble"):
-        selecting.select(report.Facts(suite="x"), mixed, {"backbone": ["gcn"], "kind": ["ensemble"]})
+        selecting.select(report.Facts(suite="x"), rows.check_runs(mixed), {"backbone": ["gcn"], "kind": ["ensemble"]})
 
 
 def test_the_reports_of_this_repository_can_be_read() -> None:

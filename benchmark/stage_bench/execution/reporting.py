@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from stage_bench.runs.store import Store
 from stage_bench.suite.jobs import EnsembleJob, RunJob, TuneJob
 from stage_bench.suite.planning import Plan
 from stage_bench.training import tuning
+from stage_bench.training.studies import problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,7 @@ def records(plan: Plan, store: Store) -> dict[str, RunRecord]:
 def rows(plan: Plan, found_records: Mapping[str, RunRecord], store: Store) -> list[dict[str, Any]]:
     """One row of runs.csv for each run of the plan. Names are the plan's: a run may serve two suites."""
     labels = {job.id: job.backbone for job in plan.runs}
-    manifest = cache(EmbeddingCache(store.results / "embeddings").manifest)
+    manifest = cache(EmbeddingCache(store.results / "embeddings", store.warn).manifest)
     found = []
     for job in plan.runs:
         record = found_records.get(job.id)
@@ -81,11 +82,23 @@ def _row(job: RunJob, record: RunRecord, manifest: Callable[[str], dict[str, Any
     }
 
 
-def studies(plan: Plan, results: Path) -> list[dict[str, Any]]:
-    """What is known of each finished study of the plan, under the names that the leaderboard has for it."""
+def studies(
+    plan: Plan, results: Path, tuned: Collection[str] = (), warn: Callable[[str], None] = lambda line: None
+) -> list[dict[str, Any]]:
+    """What is known of each finished study of the plan, under the names that the leaderboard has for it.
+
+    tuned: ids of studies that finished runs were tuned by; warn: told of those that cannot be shown all the same.
+    """
     found = []
     for job in plan.jobs:
-        summary = tuning.summary(results / "studies", job.id, job.tuning) if isinstance(job, TuneJob) else None
+        if not isinstance(job, TuneJob):
+            continue
+        folder = results / "studies"
+        summary = tuning.summary(folder, job.id, job.tuning)
+        if summary is None and job.id in tuned:
+            damage = problem(folder, job.id)
+            end = "does not show this study until `stage-bench run` has made it again" if damage else "cannot show it"
+            warn(f"{folder / job.id}.json: {damage or 'absent'}; the report {end}")
         if summary is not None:
             names = ("dataset", "split", "features", "llm", "instruction", "backbone")
             found.append({**summary, **{name: getattr(job, name) for name in names}})
@@ -107,10 +120,11 @@ def make(
 
     from stage_bench.execution import published_numbers
     from stage_bench.leaderboard import report, selecting
-    from stage_bench.leaderboard.rows import RUN_COLUMNS
+    from stage_bench.leaderboard.rows import RUN_COLUMNS, check_runs
 
     suite = plan.choices.suite
     compared, times = published_numbers.load(suite.compare)
+    tuned = {record.study_id for record in found_records.values() if record.status == "ok"}
     other_data = _other_data(plan)
     facts = report.Facts(
         suite=suite.name,
@@ -119,15 +133,21 @@ def make(
         left_out=[*plan.left_out, *_incomparable(plan, compared, other_data)],
         compare=suite.compare,
         models=[_model(spec) for spec in _models(plan)],
-        studies=studies(plan, store.results),
+        studies=studies(plan, store.results, tuned, store.warn),
         other_data=list(other_data),
     )
-    runs = pd.DataFrame(list(found_rows), columns=list(RUN_COLUMNS))
+    runs = check_runs(pd.DataFrame(list(found_rows), columns=list(RUN_COLUMNS)))
     facts, runs = selecting.select(facts, runs, wanted or {})
     kept = set(runs["id"])
     details = {id_: _detail(record, plan) for id_, record in found_records.items() if id_ in kept}
     return report.make(
-        facts, runs, compared, times, _hits(plan, found_records, store, kept), details if len(kept) <= _DETAILED else {}
+        facts,
+        runs,
+        compared,
+        times,
+        _hits(plan, found_records, store, kept),
+        details if len(kept) <= _DETAILED else {},
+        checked=True,
     )
 
 

@@ -46,7 +46,11 @@ def build(runs: pd.DataFrame, published: pd.DataFrame, source: str) -> pd.DataFr
     Raises StageBenchError where `check_runs` does, where two finished runs of one row have the same seeds, and
     where one split seed of a dataset stands for two different splits: such numbers cannot share a table.
     """
-    runs = check_runs(runs)
+    return of_checked(check_runs(runs), published, source)
+
+
+def of_checked(runs: pd.DataFrame, published: pd.DataFrame, source: str) -> pd.DataFrame:
+    """`build` for a frame that rows.check_runs gave."""
     _check_comparable(runs)
     cells = columns(runs, _READ)
     alone = shared_work.known(cells)

@@ -75,8 +75,9 @@ def make(
     published_times: pd.DataFrame | None = None,
     hits: Hits | None = None,
     details: Mapping[str, Mapping[str, Any]] | None = None,
+    checked: bool = False,
 ) -> Report:
-    """The report of `runs` (a frame with rows.RUN_COLUMNS).
+    """The report of `runs` (a frame with rows.RUN_COLUMNS; checked: one that rows.check_runs gave).
 
     published: rows of published.load; published_times: those of published.times; hits: by run id, bool [test nodes],
     which test nodes the run was right about, for tests where the split is fixed. Versions that `facts` does not give
@@ -84,13 +85,14 @@ def make(
 
     Raises StageBenchError for rows that are wrong (rows.check_runs) or cannot share a table (board.build).
     """
-    runs = check_runs(runs)
+    if not checked:
+        runs = check_runs(runs)
     if published is None:
         published = published_numbers.none()
     rows, elsewhere = published_numbers.select(
         published_numbers.without(published, facts.other_data), boards.table_keys(runs)
     )
-    board = boards.build(runs, rows, facts.source or f"stage-bench, suite {facts.suite}")
+    board = boards.of_checked(runs, rows, facts.source or f"stage-bench, suite {facts.suite}")
     noun = "row has" if elsewhere == 1 else "rows have"
     return Report(
         facts=facts if facts.versions else replace(facts, versions=_versions(runs)),

@@ -57,7 +57,7 @@ def make(
     facts, runs = selecting.select(read_.facts, read_.runs, wanted)
     kept = set(runs["id"])
     of_kept = {id_: detail for id_, detail in read_.details.items() if id_ in kept}
-    return make_report(facts, runs, published, published_times, read_.hits, of_kept)
+    return make_report(facts, runs, published, published_times, read_.hits, of_kept, checked=True)
 
 
 def counts(report: Report) -> dict[str, int]:

@@ -46,7 +46,7 @@ def read(path: Path) -> Side:
 
 
 def _of_runs(runs: pd.DataFrame, found: Hits | None = None) -> Side:
-    return Side(board.build(runs, published.none(), ""), runs, found or {})
+    return Side(board.of_checked(runs, published.none(), ""), runs, found or {})
 
 
 def _of_results(results: Path) -> pd.DataFrame:

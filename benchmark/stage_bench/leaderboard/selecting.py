@@ -10,7 +10,7 @@ import pandas as pd
 
 from stage_bench.errors import StageBenchError, shown
 from stage_bench.leaderboard.report import Facts
-from stage_bench.leaderboard.rows import KEY, check_runs
+from stage_bench.leaderboard.rows import KEY
 
 COLUMNS = (*KEY, "kind", "hardware")
 """Columns to select by."""
@@ -32,13 +32,12 @@ def parse(conditions: Sequence[str]) -> dict[str, list[str]]:
 
 
 def select(facts: Facts, runs: pd.DataFrame, wanted: Mapping[str, Sequence[str]]) -> tuple[Facts, pd.DataFrame]:
-    """The runs whose cells are among the wanted values of each column, and facts that say so.
+    """The runs of a checked frame whose cells are among the wanted values of each column, and facts that say so.
 
     A selection has a name of its own, so that it does not take the place of the whole report.
 
-    Raises StageBenchError: rows that are wrong, a value that no run has, or nothing is left.
+    Raises StageBenchError: a value that no run has, or nothing is left.
     """
-    runs = check_runs(runs)
     if not wanted:
         return facts, runs
     kept = runs
