@@ -19,8 +19,10 @@ from stage_bench.execution import reporting
 from stage_bench.features.options import ShallowOptions
 from stage_bench.runs.record import RunRecord
 from stage_bench.runs.store import Store
+from stage_bench.suite import resources
 from stage_bench.suite.planning import Plan
 from stage_bench.suite.recipe import load as load_recipe
+from stage_bench.suite.resources import Resources
 from stage_bench.suite.schema import (
     BackboneEntry,
     DatasetEntry,
@@ -28,6 +30,7 @@ from stage_bench.suite.schema import (
     FeatureEntry,
     Limits,
     LLMEntry,
+    ResourcesEntry,
     SeedAxes,
     Suite,
 )
@@ -99,11 +102,17 @@ FIELDS: dict[type[BaseModel], dict[str, tuple[Patch, Patch, set[str]]]] = {
         "tuning": (NO_ENSEMBLE, TUNED, {"tune", "train"}),
         "memory": ({}, {"memory": "8GB"}, NOTHING),
         "limits": ({}, {"limits": {"seconds": 60}}, NOTHING),
+        "resources": ({}, {"resources": {"cpus": 2}}, NOTHING),
         "compare": ({}, {"compare": ["tape"]}, NOTHING),
     },
     Limits: {
         "seconds": ({"limits": {"seconds": 60}}, {"limits": {"seconds": 0.5}}, NOTHING),
         "memory": ({"limits": {"seconds": 60}}, {"limits": {"seconds": 60, "memory": "8GiB"}}, NOTHING),
+    },
+    ResourcesEntry: {
+        "cpus": ({"resources": {}}, {"resources": {"cpus": 2}}, NOTHING),
+        "gpus": ({"resources": {}}, {"resources": {"gpus": 0.5}}, NOTHING),
+        "memory": ({"resources": {}}, {"resources": {"memory": "8GiB"}}, NOTHING),
     },
     DatasetEntry: {
         "name": ({}, {"datasets": [{"name": "renamed", "path": "tiny"}]}, NOTHING),
@@ -129,12 +138,17 @@ FIELDS: dict[type[BaseModel], dict[str, tuple[Patch, Patch, set[str]]]] = {
         "device": ({}, llm(device="cpu"), NOTHING),
         "endpoint": ({}, llm(endpoint="http://localhost:1/v1"), ALL),
         "endpoint_model": (llm(endpoint=True), llm(endpoint=True, endpoint_model="served"), ALL),
+        "resources": ({}, llm(resources={"gpus": 1}), NOTHING),
     },
-    FeatureEntry: {"name": ({}, {"features": ["lengths"]}, ALL)},
+    FeatureEntry: {
+        "name": ({}, {"features": ["lengths"]}, ALL),
+        "resources": ({}, {"features": [{"name": "shallow", "dimension": 4, "resources": {"cpus": 2}}]}, NOTHING),
+    },
     BackboneEntry: {
         "name": (sage(), {**NO_ENSEMBLE, "backbones": ["mlp", "gcn"]}, {"train"}),
         "recipe": (sage(), sage(recipe="default"), {"train"}),
         "tuning": (sage(), sage(tuning={"trials": 2, "space": SPACE}), {"tune", "train"}),
+        "resources": (sage(), sage(resources={"cpus": 2}), NOTHING),
     },
     EnsembleEntry: {
         "name": (ensemble(), ensemble(name="renamed"), NOTHING),
@@ -168,6 +182,12 @@ NOT_IN_IDS = {
     (Suite, "limits"),
     (Limits, "seconds"),
     (Limits, "memory"),
+    # What a job reserves on a cluster: below
+    (Suite, "resources"),
+    (LLMEntry, "resources"),
+    (FeatureEntry, "resources"),
+    (BackboneEntry, "resources"),
+    *((ResourcesEntry, field) for field in ("cpus", "gpus", "memory")),
     (DatasetEntry, "name"),
     (DatasetEntry, "optional"),  # decides whether there is a plan: test_suite.py
     # These reach the encoder or the embedding loop: test_llm_options.py
@@ -375,6 +395,28 @@ def test_a_registered_dataset_takes_the_same_options(plan_of, suite_file, make_p
         for more in ({}, change)
     )
     assert changed(plain, other) == (ALL if "undirected" in change else RUNS)
+
+
+def test_resources_are_reserved_for_the_jobs_that_they_stand_by(plan_of):
+    """An entry's own, key by key before the suite's; `execution.reservations` asks a cluster for them."""
+    suite = {
+        **NO_ENSEMBLE,
+        "resources": {"cpus": 2, "memory": "1GB"},
+        "llms": [{"name": "sfr-embedding-mistral", "resources": {"gpus": 1, "memory": "40GB"}}],
+        "features": [{"name": "shallow", "dimension": 4, "resources": {"cpus": 3}}],
+        "backbones": [{"name": "mlp", "resources": {"gpus": 0.5}}, {"name": "sage", "tuning": {"trials": 2}}],
+    }
+    plan = plan_of(suite)
+    found = resources.of_jobs(plan.choices, plan.jobs)
+    reserved = {(job.kind, job.backbone or job.llm or job.features): found[job.id] for job in plan.jobs}
+    assert reserved == {
+        ("embed", "sfr-embedding-mistral"): Resources(2, 1, 40 * 10**9),
+        ("embed", "shallow(dimension=4)"): Resources(3, None, 10**9),
+        ("train", "mlp"): Resources(2, 0.5, 10**9),
+        ("tune", "sage(tuning=2)"): Resources(2, None, 10**9),
+        ("train", "sage(tuning=2)"): Resources(2, None, 10**9),
+    }
+    assert not resources.of_jobs(plan_of({}).choices, plan_of({}).jobs)
 
 
 def test_ids_depend_on_content_alone(plan_of, suite_file, make_plan, tmp_path: Path):

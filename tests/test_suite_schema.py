@@ -33,9 +33,9 @@ def test_it_knows_every_key():
     schema = json_schema()
     assert set(schema["properties"]) == {*Suite.model_fields, "include"}
     for backbone in registry.ready("backbones"):
-        assert entry_keys("backbones", backbone) == {"name", "recipe", "tuning", *option_names(backbone)}
+        assert entry_keys("backbones", backbone) == {"name", "recipe", "tuning", "resources", *option_names(backbone)}
     options = registry.resolve(registry.get("features", "shallow").options)
-    assert entry_keys("features", "shallow") == {"name", *options.model_fields}
+    assert entry_keys("features", "shallow") == {"name", "resources", *options.model_fields}
 
 
 def test_it_offers_what_can_be_used():

@@ -90,6 +90,9 @@ def _llm(value: Any, source: str, document: Document, location: Location) -> LLM
         value = {"name": value}
     if not isinstance(value, Mapping):
         raise document.error(location, "llm is a registered name, or a mapping as under llms:")
+    if "resources" in value:
+        problem = f"resources of '{source}' stand on its own entry, not on that of its llm"
+        raise document.error([*location, "resources"], problem, key=True)
     choice = choose_llm(validate(LLMEntry, dict(value), document, location), document, location)
     if choice.endpoint is not None or choice.spec.encoder:
         why = "a server embeds it" if choice.endpoint is not None else "it is code of a plug-in"

@@ -34,6 +34,26 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _check_size(size: str) -> str:
+    bytes_of(size)
+    return size
+
+
+_Size = Annotated[StrictStr, AfterValidator(_check_size)]
+
+
+class ResourcesEntry(_Strict):
+    """What a job reserves on a node of a cluster (docs/machines.md); on one machine nothing is reserved."""
+
+    cpus: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        None, description="cores; by default 1 to train on a small graph, else all of a node"
+    )
+    gpus: Annotated[StrictInt | StrictFloat, Field(ge=0)] | None = Field(
+        None, description="GPUs; a fraction shares one; by default 1 where it is of use"
+    )
+    memory: _Size | None = Field(None, description="such as 16GB; by default none is reserved")
+
+
 class DatasetEntry(_Strict):
     name: Name = Field(description="registry name; with `path` the short name to show")
     path: StrictStr | None = Field(None, description="a folder in the folder format, relative to the suite")
@@ -63,11 +83,13 @@ class LLMEntry(_Strict):
         None, description="an OpenAI-compatible server embeds: its base URL, or true for $OPENAI_BASE_URL"
     )
     endpoint_model: StrictStr | None = Field(None, description="what the server calls the model, if not its hub id")
+    resources: ResourcesEntry | None = Field(None, description="of this entry's jobs on a cluster")
 
 
 class FeatureEntry(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     name: StrictStr = Field(description="registry name")
+    resources: ResourcesEntry | None = Field(None, description="of this entry's jobs on a cluster")
 
 
 class BackboneEntry(BaseModel):
@@ -77,14 +99,7 @@ class BackboneEntry(BaseModel):
     name: StrictStr = Field(description="registry name")
     recipe: StrictStr | None = Field(None, description="another recipe than the suite's")
     tuning: TuningOptions | None = Field(None, description="search this entry's hyperparameters")
-
-
-def _check_size(size: str) -> str:
-    bytes_of(size)
-    return size
-
-
-_Size = Annotated[StrictStr, AfterValidator(_check_size)]
+    resources: ResourcesEntry | None = Field(None, description="of this entry's jobs on a cluster")
 
 
 class Limits(_Strict):
@@ -152,6 +167,7 @@ class Suite(_Strict):
         None, description="what a process may hold while it diffuses, such as 8GB; what needs more is made in files"
     )
     limits: Limits | None = Field(None, description="of every job; --job-time and --job-memory come first")
+    resources: ResourcesEntry | None = Field(None, description="of every job on a cluster; an entry's own come first")
     compare: list[StrictStr] = Field([], description="published numbers to show: files under baselines/published/")
 
 
