@@ -444,7 +444,7 @@ def test_the_manifest_says_what_it_holds(hashing, cache):
     folder = only_folder(cache)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert folder.name == fingerprint.of_json(manifest["content"]) == manifest["id"]
-    assert (manifest["llm"], manifest["dataset"], manifest["schema_version"]) == ("hashing", "tiny", 2)
+    assert (manifest["llm"], manifest["dataset"], manifest["schema_version"]) == ("hashing", "tiny", 3)
 
 
 # --- other features, through the same door ---

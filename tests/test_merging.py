@@ -405,7 +405,7 @@ def test_embeddings_of_another_width_are_a_conflict(tmp_path, target):
             lambda folder: change(folder / "manifest.json", rows=49),
             "vectors.npy is not of the shape that manifest.json",
         ),
-        (lambda folder: change(folder / "manifest.json", id="fedc"), "holds fedc"),
+        (lambda folder: change(folder / "manifest.json", id="fedc"), "manifest.json: holds that of fedc"),
     ],
 )
 def test_damaged_embeddings_are_left_out(tmp_path, target, damage, why):
@@ -558,7 +558,7 @@ def test_an_unfinished_study_gives_way_or_is_gone_on_with(tmp_path, target):
     [
         (lambda studies: change(studies / f"{ID}.json", id="fedc"), "holds the study fedc"),
         (lambda studies: change(studies / f"{ID}.json", winner=99), "names no winner among its trials"),
-        (lambda studies: (studies / f"{ID}.trials.jsonl").write_text("{}\n"), f"{ID}.trials.jsonl:1 is no trial"),
+        (lambda studies: (studies / f"{ID}.trials.jsonl").write_text("{}\n"), f"{ID}.trials.jsonl:1: no trial"),
     ],
 )
 def test_damaged_studies_are_left_out(tmp_path, target, damage, why):
@@ -567,13 +567,15 @@ def test_damaged_studies_are_left_out(tmp_path, target, damage, why):
     assert not target.exists()
 
 
-def test_a_summary_alone_may_be_damaged(tmp_path, target):
-    """Its trials are there."""
-    (study(tmp_path / "a", 2) / "studies" / f"{ID}.json").write_text("{")
+def test_a_study_without_its_summary_is_gone_on_with(tmp_path, target):
+    """Its trials are there; a summary that is damaged is left out with them, until it is removed."""
+    summary = study(tmp_path / "a", 2) / "studies" / f"{ID}.json"
+    summary.write_text("{")
+    assert merge(target, tmp_path / "a").notes == (f"{summary}: no study; left out",)
+    assert not target.exists()
+    summary.unlink()
     merge(target, tmp_path / "a")
     assert [path.name for path in (target / "studies").iterdir()] == [f"{ID}.trials.jsonl"]
-    (tmp_path / "a" / "studies" / f"{ID}.trials.jsonl").unlink()
-    assert merge(tmp_path / "other", tmp_path / "a").notes[0].endswith("stage-bench reads; left out")
 
 
 # --- answers ---

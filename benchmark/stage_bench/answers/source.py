@@ -139,25 +139,28 @@ class _Filling:
             known, damaged = self._known(range(self.total))
             if len(known) < self.total:
                 if damaged:
-                    self.what = f"answers ({damaged} damaged files are asked for again)"
+                    self.what = f"answers ({len(damaged)} damaged files are asked for again)"
+                    more = f" and {len(damaged) - 3:,} more" if len(damaged) > 3 else ""
+                    named = ", ".join(f"{node}.json" for node in damaged[:3])
+                    self.setting.say(f"{self.folder}: {named}{more}: damaged, asked for again")
                 self._ask(known)
                 self._share()
-                known, damaged = self._known(range(self.total))
+                known, _ = self._known(range(self.total))
         finally:
             lock.release()
         if len(known) < self.total:
             raise JobError(f"{self.folder}: answers that were just kept cannot be read back; is the disk sound?")
         return [known[node] for node in range(self.total)]
 
-    def _known(self, nodes: Sequence[int]) -> tuple[dict[int, Answer], int]:
-        """By node, those answers that are there; how many files are damaged."""
+    def _known(self, nodes: Sequence[int]) -> tuple[dict[int, Answer], list[int]]:
+        """By node, those answers that are there; the nodes whose files are damaged."""
         known: dict[int, Answer] = {}
-        damaged = 0
+        damaged: list[int] = []
         for node in nodes:
             try:
                 answer = store.read(self.folder, node)
             except store.Damaged:
-                damaged += 1
+                damaged.append(node)
                 continue
             if answer is not None:
                 known[node] = answer

@@ -1,7 +1,7 @@
 """Answers on the disk: one file a node, `{i}.json`, in the form in which OpenAI's servers give them and TAPE has them.
 
 Beside what a server said a file holds `stage_bench`: the seconds of its request, its share of the wall time, dollars
-where the price is known, and why there is no answer where there is none.
+where the price is known, why there is no answer where there is none, and a checksum of all of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stage_bench import files
+from stage_bench import files, seals
 
 OURS = "stage_bench"
 
@@ -51,14 +51,27 @@ def read(folder: Path, node: int) -> Answer | None:
     except FileNotFoundError:
         return None
     try:
-        return understood(json.loads(data))
+        response = json.loads(data)
+        _check(response, node)
+        return understood(response)
     except (ValueError, RecursionError) as error:  # Damaged is a ValueError, and so is what JSON and UTF-8 raise
         raise Damaged(str(error) if isinstance(error, Damaged) else "not JSON") from None
 
 
 def write(folder: Path, node: int, response: dict[str, Any], ours: dict[str, Any]) -> None:
-    text = json.dumps({**response, OURS: ours}, ensure_ascii=False, allow_nan=False)
+    whole = seals.sealed({**response, OURS: ours}, str(node))
+    text = json.dumps({**response, OURS: {**ours, seals.KEY: whole[seals.KEY]}}, ensure_ascii=False, allow_nan=False)
     files.write_bytes(path(folder, node), text.encode("utf-8", "backslashreplace"))
+
+
+def _check(response: Any, node: int) -> None:
+    """Raises Damaged: it is not what was written. Answers from elsewhere, and old ones, have no checksum."""
+    ours = response.get(OURS) if isinstance(response, dict) else None
+    if isinstance(ours, dict) and seals.KEY in ours:
+        bare = {key: value for key, value in ours.items() if key != seals.KEY}
+        whole = {**response, OURS: bare, seals.KEY: ours[seals.KEY]}
+        if problem := seals.problem(whole, needed=True, context=str(node)):
+            raise Damaged(problem)
 
 
 def understood(response: Any) -> Answer:

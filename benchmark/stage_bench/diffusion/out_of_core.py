@@ -9,7 +9,8 @@
 
 Panels are written one after another and put side by side at the end: written into the rows of the result right away,
 every panel would have the disk read and write all of it. What is there with a note that fits is not done again; what
-has another sha256 than its note is damaged, and done again.
+has another sha256 than its note is damaged, named, and done again. With the manifest goes what it all took, so without
+a sound one all is done again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from torch import Tensor
 from stage_bench import files
 from stage_bench.dgl_library import dgl
 from stage_bench.diffusion import budget as memory
+from stage_bench.diffusion import documents
 from stage_bench.diffusion import neighbours as in_edges
 from stage_bench.diffusion.columns import Features, Moments, Progress, moments, parts_of, ranges, silent, stored
 from stage_bench.diffusion.engine import panels_of
@@ -55,12 +57,14 @@ def diffuse_to(
     recipe: Recipe,
     budget: int,
     progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
 ) -> np.memmap:
     """`engine.diffuse` under a budget: the same numbers, to rounding, as a read-only map of `folder/matrix.npy`.
 
     features: float32 [num_nodes, dim], in memory or a memory-mapped file, which is read part by part.
     budget: bytes that this process may hold, with what it holds already.
     folder: named by what determines features and graph; of these, only some rows are compared with what is there.
+    say: told what of the folder is damaged.
     Interrupted or killed at any moment, the next call goes on from the last block. A second process waits for the
     first.
 
@@ -77,7 +81,7 @@ def diffuse_to(
             progress(0, 1, "waiting for another process that diffuses the same")
             lock.acquire()
         with torch.no_grad():
-            return _Work(folder, graph, features, recipe, budget, progress).matrix()
+            return _Work(folder, graph, features, recipe, budget, progress, say).matrix()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -88,7 +92,7 @@ def diffuse_to(
 
 def seconds_of(folder: Path) -> float:
     """What making a finished matrix took: the call that finished it, not those that were interrupted."""
-    return float((_json(folder / "manifest.json") or {}).get("seconds", 0.0))
+    return float((documents.manifest(folder)[0] or {}).get("seconds", 0.0))
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,10 @@ class _Work:
         recipe: Recipe,
         budget: int,
         progress: Progress,
+        say: Callable[[str], None],
     ) -> None:
         self.folder, self.graph, self.features = folder, graph, features
-        self.recipe, self.budget, self.progress = recipe, budget, progress
+        self.recipe, self.budget, self.progress, self.say = recipe, budget, progress, say
         self.num_nodes, self.raw_dim = int(features.shape[0]), int(features.shape[1])
         nodes = graph.num_nodes if isinstance(graph, Neighbours) else graph.num_nodes()
         if nodes != self.num_nodes:
@@ -141,12 +146,17 @@ class _Work:
     def matrix(self) -> np.memmap:
         begin = time.perf_counter()
         planned = self._planned()
+        manifest, problem = documents.manifest(self.folder)
+        if problem:
+            self.say(f"{self.folder / documents.MANIFEST}: {problem}; all is diffused again, to know what it takes")
+            shutil.rmtree(self.folder / "rows", ignore_errors=True)
         missing = [place for place in self._row_ranges() if not self._is_sound(*place)]
+        self._tell_damage(missing)
         if missing:
             self._make(self._columns(planned), missing)
-        if missing or _json(self.folder / "manifest.json") is None:
+        if missing or manifest is None:
             seconds = round(time.perf_counter() - begin, 4)
-            files.write_json(self.folder / "manifest.json", {**self.content, "width": self.width, "seconds": seconds})
+            documents.write(self.folder / documents.MANIFEST, {**self.content, "width": self.width, "seconds": seconds})
         shutil.rmtree(self.folder / "parts", ignore_errors=True)
         result: np.memmap = np.load(self.path, mmap_mode="r", allow_pickle=False)
         return result
@@ -157,7 +167,9 @@ class _Work:
         Raises:
             JobError: what was begun here is something else.
         """
-        found = _json(self.folder / "plan.json")
+        found, problem = documents.look(self.folder / "plan.json")
+        if problem:
+            self.say(f"{self.folder / 'plan.json'}: {problem}; left out of account")
         if found is None:
             return None
         unlike = [key for key, value in self.content.items() if found.get(key) != value]
@@ -215,9 +227,9 @@ class _Work:
 
     def _make(self, columns: int, missing: list[tuple[int, int, int]]) -> None:
         """The missing ranges of rows, and before them whatever parts are missing."""
-        if _json(self.folder / "plan.json") != {**self.content, "columns": columns}:
+        if documents.look(self.folder / "plan.json")[0] != {**self.content, "columns": columns}:
             shutil.rmtree(self.folder / "parts", ignore_errors=True)
-            files.write_json(self.folder / "plan.json", {**self.content, "columns": columns})
+            documents.write(self.folder / "plan.json", {**self.content, "columns": columns})
         for left_over in (self.folder / "parts").glob(".*"):  # by a process that was killed
             left_over.unlink()
         parts = [
@@ -310,6 +322,13 @@ class _Work:
         digest = hashlib.sha256(np.ascontiguousarray(MappedRows(result).read(start, stop)).data).hexdigest()
         return bool(note.get("start") == start and note.get("sha256") == digest)
 
+    def _tell_damage(self, missing: list[tuple[int, int, int]]) -> None:
+        """Of ranges that are not sound: which were once?"""
+        for number, start, stop in missing:
+            if (self.folder / "rows" / f"{number:05d}.json").exists():
+                rows = f"rows {start:,} to {stop - 1:,}"
+                self.say(f"{self.path}: {rows} are not what was written, or their note is not; they are made again")
+
     def _result(self) -> np.memmap | None:
         """The file of the result, whatever is in it yet; None where it is not there or not what it should be.
 
@@ -350,12 +369,12 @@ class _Work:
             for start, stop in ranges(len(data), _CHUNK):
                 digest.update(data[start:stop])
                 file.write(data[start:stop])
-        files.write_json(self._path(part).with_suffix(".json"), {**note, "sha256": digest.hexdigest()})
+        documents.write(self._path(part).with_suffix(".json"), {**note, "sha256": digest.hexdigest()})
         return note
 
     def _note(self, part: _Part) -> dict[str, Any] | None:
         """The note of a part that is there as it was written."""
-        note = _json(self._path(part).with_suffix(".json"))
+        note, _ = documents.look(self._path(part).with_suffix(".json"))
         path = self._path(part)
         if note is None or not path.is_file() or (note.get("first"), note.get("last")) != (part.first, part.last):
             return None

@@ -130,7 +130,8 @@ class Fitter:
             recipe = _recipe(backbone, options)
             if recipe is not None and self._is_too_large(graph, matrix, recipe):
                 folder = self.cache.root.parent / "diffusion" / key
-                rows = out_of_core.diffuse_to(folder, graph, matrix, recipe, self.memory or 0, self.on_step)
+                limit, say = self.memory or 0, self.cache.say
+                rows = out_of_core.diffuse_to(folder, graph, matrix, recipe, limit, self.on_step, say)
                 inputs = torch.from_numpy(rows)
                 seconds = out_of_core.seconds_of(folder)
                 return Prepared(backbone.prepare_graph(graph, options), inputs, seconds, unchanged=False)

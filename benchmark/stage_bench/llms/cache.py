@@ -5,8 +5,10 @@
     <root>/<id>/manifest.json       written last: all shards are there
 
 A shard without its note was not finished, one whose rows have another sha256 is damaged: both are computed again, and
-nothing else is. Killed at any moment, the next call goes on from there; which texts share a batch depends on the texts
-alone, so the result is byte-identical to an undisturbed one. Several processes share the shards out among themselves.
+nothing else is. Manifest and notes carry checksums of their own, so that no other cost than the real one is told. What
+is damaged is named. Killed at any moment, the next call goes on from there; which texts share a batch depends on the
+texts alone, so the result is byte-identical to an undisturbed one. Several processes share the shards out among
+themselves.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from stage_bench import files
-from stage_bench.errors import JobError
+from stage_bench import files, seals
+from stage_bench.errors import JobError, shown
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_READ = (2, 3)
+_SEALED_SINCE = 3
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,30 @@ class EmbeddingCache:
     """The embeddings of one results folder."""
 
     def __init__(self, root: Path, say: Callable[[str], None] = lambda line: None) -> None:
-        """say: is told when other processes have the rest in their hands."""
+        """say: is told of what is damaged, once each, and when other processes have the rest in their hands."""
         self.root = root
         self.say = say
+        self._told: set[str] = set()
 
     def manifest(self, id_: str) -> dict[str, Any] | None:
-        """What is known of a finished embedding; None where it is absent or unfinished."""
-        manifest = _json(self.root / id_ / "manifest.json")
-        if manifest is None or manifest.get("schema_version") != SCHEMA_VERSION:
-            return None
-        counts = [manifest.get(key) for key in ("rows", "shard_rows", "dimension")]
-        measured = isinstance(manifest.get("seconds"), (int, float))
-        return manifest if measured and all(isinstance(count, int) and count > 0 for count in counts) else None
+        """What is known of a finished embedding; None where it is absent, unfinished or damaged."""
+        manifest, problem = self.look(id_)
+        if problem:
+            self._tell(f"{self.root / id_ / 'manifest.json'}: {problem}; it is made again where a run needs it")
+        return manifest
+
+    def look(self, id_: str) -> tuple[dict[str, Any] | None, str]:
+        """The manifest, and what is wrong with it where it is there and cannot be used."""
+        try:
+            value = json.loads((self.root / id_ / "manifest.json").read_bytes())
+        except FileNotFoundError:
+            return None, ""
+        except OSError as error:
+            return None, error.strerror or "cannot be read"
+        except (ValueError, RecursionError):
+            return None, "no JSON"
+        problem = _problem(value, id_)
+        return None if problem else value, problem
 
     def read(self, id_: str) -> np.ndarray | None:
         """float32 [rows, dimension], memory-mapped (changes stay in memory).
@@ -169,8 +185,10 @@ class EmbeddingCache:
     ) -> Iterator[Shard]:
         """The shards that are to be computed here, each locked; those in another process's hands go to `busy`."""
         for shard in shards:
-            if self._is_sound(id_, shard, self._vectors(id_, rows)):
+            vectors = self._vectors(id_, rows)
+            if self._is_sound(id_, shard, vectors):
                 continue
+            self._tell_damage(id_, shard, vectors)
             lock = FileLock(self.root / id_ / "locks" / shard.stem)
             try:
                 lock.acquire(timeout=0)
@@ -206,7 +224,7 @@ class EmbeddingCache:
             "rows_per_second": round(rows / spent["seconds"], 3) if spent["seconds"] else None,
             **facts,
         }
-        files.write_json(folder / "manifest.json", manifest)
+        files.write_json(folder / "manifest.json", seals.sealed(manifest))
         return manifest
 
     def _write_shard(self, id_: str, rows: int, shard: Shard, vectors: np.ndarray, spent: dict[str, float]) -> None:
@@ -233,7 +251,7 @@ class EmbeddingCache:
             "sha256": _sha256(vectors),
             "spent": {key: round(value, 6) for key, value in spent.items()},
         }
-        files.write_json(self.root / id_ / "shards" / f"{shard.stem}.json", note)
+        files.write_json(self.root / id_ / "shards" / f"{shard.stem}.json", seals.sealed(note))
 
     def _vectors(self, id_: str, rows: int) -> np.ndarray | None:
         """The whole array, whatever is in it yet; None where there is no such file or it is not what it should be.
@@ -258,7 +276,41 @@ class EmbeddingCache:
         note = _json(self.root / id_ / "shards" / f"{shard.stem}.json")
         if note is None or vectors is None or not isinstance(note.get("spent"), dict):
             return False
+        if seals.problem(note, needed=False):
+            return False
         return note.get("start") == shard.start and note.get("sha256") == _sha256(vectors[shard.start : shard.stop])
+
+    def _tell_damage(self, id_: str, shard: Shard, vectors: np.ndarray | None) -> None:
+        """Of a shard that is not sound: was it once?"""
+        if not (self.root / id_ / "shards" / f"{shard.stem}.json").exists():
+            return
+        path = self.root / id_ / "vectors.npy"
+        if vectors is None:
+            self._tell(f"{path}: absent or damaged; all of it is made again")
+        else:
+            rows = f"rows {shard.start:,} to {shard.stop - 1:,}"
+            self._tell(f"{path}: {rows} are not what was written, or their note is not; they are made again")
+
+    def _tell(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            self.say(line)
+
+
+def _problem(manifest: Any, id_: str) -> str:
+    """What is wrong with a manifest; empty where nothing is."""
+    if not isinstance(manifest, dict):
+        return "no manifest"
+    version = manifest.get("schema_version")
+    if version not in _READ:
+        return f"of version {shown(version)}, which this stage-bench does not read"
+    if manifest.get("id") != id_:
+        return f"holds that of {shown(manifest.get('id'))}"
+    counts = [manifest.get(key) for key in ("rows", "shard_rows", "dimension")]
+    measured = isinstance(manifest.get("seconds"), (int, float))
+    if not measured or not all(isinstance(count, int) and count > 0 for count in counts):
+        return "no manifest"
+    return seals.problem(manifest, needed=version >= _SEALED_SINCE)
 
 
 def _create(path: Path, shape: tuple[int, int]) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from stage_bench.answers import store as answers
+from stage_bench.diffusion import documents
 from stage_bench.errors import StageBenchError, shown
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs import row_files
@@ -147,19 +148,27 @@ class Matrices(Kind):
 
     whole = True
 
-    def __init__(self, name: str, file: str, notes: str, advice: str) -> None:
-        self.name, self._file, self._notes, self._advice = name, file, notes, advice
+    def __init__(
+        self,
+        name: str,
+        file: str,
+        notes: str,
+        advice: str,
+        look: Callable[[Path], tuple[dict[str, Any] | None, str]],
+    ) -> None:
+        """look: a folder's manifest, and what is wrong with it where it is there and cannot be used."""
+        self.name, self._file, self._notes, self._advice, self._look = name, file, notes, advice, look
 
     def look(self, results: Path, id_: str) -> Holding | None:
         folder = self.path(results, id_)
-        manifest = _json(folder / _MANIFEST)
-        if manifest is None or (self.name == "embeddings" and EmbeddingCache(folder.parent).manifest(id_) is None):
+        manifest, problem = self._look(folder)
+        if problem:
+            raise Damaged(f"{_MANIFEST}: {problem}")
+        if manifest is None:
             names = list(_files(folder, ()))
             if not names:
                 return None
             return Holding(self, id_, results, PARTIAL, None, self._within(id_, names))
-        if manifest.get("id", id_) != id_:
-            raise Damaged(f"holds {shown(manifest['id'])}")
         matrix = row_files.look(folder / self._file, folder / self._notes)
         rows = manifest.get("rows", manifest.get("num_nodes"))
         width = manifest.get("dimension", manifest.get("width"))
@@ -202,23 +211,15 @@ class Studies(Kind):
         summary, journal = self.path(results, id_), results / self.name / f"{id_}{_JOURNAL}"
         names = tuple(f"{self.name}/{path.name}" for path in (journal, summary) if path.is_file())
         if journal.is_file():
-            _check_journal(journal)
+            _check_journal(journal, id_)
         try:
-            found = studies.load(summary)
-        except RecursionError:  # brackets without end
-            found = None
+            found = studies.read(summary)
+        except studies.Damaged as problem:
+            raise Damaged(str(problem)) from None
         if found is None:
-            if not journal.is_file():
-                if not summary.is_file():
-                    return None
-                raise Damaged("no study that this version of stage-bench reads")
-            return Holding(self, id_, results, PARTIAL, None, names[:1])
+            return Holding(self, id_, results, PARTIAL, None, names) if names else None
         content, trials = found
-        if content.get("id") != id_:
-            raise Damaged(f"holds the study {shown(content.get('id'))}")
-        winner = next((trial for trial in trials if trial.number == content.get("winner")), None)
-        if winner is None or not isinstance(winner.values, dict):
-            raise Damaged("names no winner among its trials")
+        winner = next(trial for trial in trials if trial.number == content["winner"])
         return Holding(self, id_, results, DONE, (winner.values, [(t.values, t.state) for t in trials]), names)
 
     def continues(self, one: Holding, other: Holding) -> bool:
@@ -287,12 +288,14 @@ KINDS: tuple[Kind, ...] = (
         "vectors.npy",
         "shards",
         "on other hardware the last bits may differ, so none is wrong: remove one of the two folders",
+        lambda folder: EmbeddingCache(folder.parent).look(folder.name),
     ),
     Matrices(
         "diffusion",
         "matrix.npy",
         "rows",
         "remove one of the two folders; it is made again where a run needs it",
+        documents.manifest,
     ),
     Studies(),
     Answers(),
@@ -359,13 +362,13 @@ def _files(folder: Path, left_out: tuple[str, ...], within: str = "") -> Iterato
             yield f"{within}{entry.name}"
 
 
-def _check_journal(path: Path) -> None:
+def _check_journal(path: Path, id_: str) -> None:
     """Raises Damaged: a line is no trial. The last one may be torn; whoever goes on from it removes it."""
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
-            studies.Trial(**json.loads(line))
-        except (ValueError, RecursionError, TypeError):
-            raise Damaged(f"{path.name}:{number} is no trial") from None
+            studies.parse(line, id_)
+        except studies.Damaged as problem:
+            raise Damaged(f"{path.name}:{number}: {problem}") from None
 
 
 def _json(path: Path) -> dict[str, Any] | None:

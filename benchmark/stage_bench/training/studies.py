@@ -4,6 +4,9 @@
 that is running names its worker, a file under `<id>.workers/` that this process holds a lock on for as long as it
 lives: a process that was killed lets go of it, and its trial is begun again, with the same number and values.
 `<id>.json` is the summary; it alone is read by runs and reports.
+
+Each line and the summary carry a checksum. A line that is damaged is named and removed, and its trial is run again; a
+summary that is damaged is written anew from the trials.
 """
 
 from __future__ import annotations
@@ -12,18 +15,26 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from stage_bench import files
+from stage_bench import files, seals
+from stage_bench.errors import shown
 from stage_bench.training.options import TuningChoice
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RUNNING, OK, PRUNED, FAILED = "running", "ok", "pruned", "failed"
+
+_READ = (2, 3)
+_SEALED_SINCE = 3
+
+
+class Damaged(Exception):
+    """A summary or a trial is not what was written; the message says in a few words what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +62,14 @@ class Trial:
 
 
 class Study:
-    """The files of one study. `trials` and `write` are for within `locked`."""
+    """The files of one study. `trials` and `write` are for within `locked`.
 
-    def __init__(self, folder: Path, id_: str) -> None:
+    say: is told of lines that are damaged.
+    """
+
+    def __init__(self, folder: Path, id_: str, say: Callable[[str], None] = lambda line: None) -> None:
         self.id = id_
+        self.say = say
         self.summary_path = folder / f"{id_}.json"
         self._journal = folder / f"{id_}.trials.jsonl"
         self._workers = folder / f"{id_}.workers"
@@ -94,32 +109,54 @@ class Study:
         return False
 
     def trials(self) -> list[Trial]:
-        """Every trial by number."""
-        found = {}
-        for line in self._lines().splitlines():
-            row = json.loads(line)
-            found[row["number"]] = Trial(**row)
-        return [found[number] for number in sorted(found)]
+        """Every trial by number, up to the first that no line tells of."""
+        lines = self._lines()
+        found: dict[int, Trial] = {}
+        damaged = []
+        for number, line in enumerate(lines, 1):
+            try:
+                trial = parse(line, self.id)
+            except Damaged as damage:
+                damaged.append(number)
+                self.say(f"{self._journal}:{number}: {damage}; removed, and what only this line told of is run again")
+            else:
+                found[trial.number] = trial
+        if damaged:
+            sound = [line for number, line in enumerate(lines, 1) if number not in damaged]
+            files.write_bytes(self._journal, b"".join(line + b"\n" for line in sound))
+        trials: list[Trial] = []
+        while len(trials) in found:  # one that is missing is begun again, and those after it count again then
+            trials.append(found[len(trials)])
+        return trials
 
     def write(self, trial: Trial) -> None:
         """Add a line, which holds from now on; on disk when this returns."""
         self._lines()
-        line = json.dumps(asdict(trial), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        row = seals.sealed(asdict(trial), self.id)
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with self._journal.open("ab") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
 
-    def _lines(self) -> bytes:
+    def _lines(self) -> list[bytes]:
         """What is there, without a last line that is not whole: who wrote that is gone, or had no room on the disk."""
         try:
             data = self._journal.read_bytes()
         except FileNotFoundError:
-            return b""
+            return []
         if not data.endswith(b"\n"):
             data = data[: data.rfind(b"\n") + 1]
             files.write_bytes(self._journal, data)
-        return data
+        return data.split(b"\n")[:-1]
+
+    def give_up(self, reason: str) -> int:
+        """Count the trials whose processes are gone as failed, instead of beginning them again; how many they were."""
+        with self.locked():
+            gone = [trial for trial in self.trials() if not trial.ended and not self.is_alive(trial.worker)]
+            for trial in gone:
+                self.write(replace(trial, state=FAILED, error=reason, worker=""))
+        return len(gone)
 
     def forget(self) -> None:
         self._journal.unlink(missing_ok=True)
@@ -166,12 +203,78 @@ def score(trial: Trial, metric: str) -> float:
     return value if metric == "val_accuracy" else -value
 
 
-def load(path: Path) -> tuple[dict[str, Any], list[Trial]] | None:
-    """A summary and its trials; None where there is none, or what is there is not one (of this version)."""
+def parse(line: bytes, id_: str) -> Trial:
+    """A trial from its line in the journal of a study. Raises Damaged: it is none of that study, or not as written."""
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        if summary["schema_version"] != SCHEMA_VERSION:
-            return None
-        return summary, [Trial(**row) for row in summary["history"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        raise Damaged("no trial") from None
+    if not isinstance(row, dict):
+        raise Damaged("no trial")
+    if wrong := seals.problem(row, needed=False, context=id_):
+        raise Damaged(wrong)
+    return _trial(row)
+
+
+def is_begun(folder: Path, id_: str) -> bool:
+    """Whether there is something of a study, finished or not, sound or not."""
+    return (folder / f"{id_}.json").exists() or (folder / f"{id_}.trials.jsonl").exists()
+
+
+def problem(folder: Path, id_: str) -> str:
+    """What is wrong with a summary that is there; empty where nothing is."""
+    try:
+        read(folder / f"{id_}.json")
+    except Damaged as damage:
+        return str(damage)
+    return ""
+
+
+def load(path: Path) -> tuple[dict[str, Any], list[Trial]] | None:
+    """A summary and its trials; None where there is none, or what is there cannot be used."""
+    try:
+        return read(path)
+    except Damaged:
         return None
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[Trial]] | None:
+    """A summary and its trials; None where there is none. Raises Damaged: what is there cannot be used."""
+    try:
+        summary = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Damaged(error.strerror or "cannot be read") from None
+    except (ValueError, RecursionError):
+        raise Damaged("no study") from None
+    if not isinstance(summary, dict):
+        raise Damaged("no study")
+    version = summary.get("schema_version")
+    if version not in _READ:
+        raise Damaged(f"of version {shown(version)}, which this stage-bench does not read")
+    if summary.get("id") != path.name.removesuffix(".json"):
+        raise Damaged(f"holds the study {shown(summary.get('id'))}")
+    if wrong := seals.problem(summary, needed=version >= _SEALED_SINCE):
+        raise Damaged(wrong)
+    summary.pop(seals.KEY, None)
+    rows = summary.get("history")
+    trials = [_trial(row) for row in rows] if isinstance(rows, list) else []
+    winner = next((trial for trial in trials if trial.number == summary.get("winner")), None)
+    if winner is None:
+        raise Damaged("names no winner among its trials")
+    return summary, trials
+
+
+def _trial(row: Any) -> Trial:
+    """Raises Damaged: it is none."""
+    try:
+        trial = Trial(**{key: value for key, value in row.items() if key != seals.KEY})
+    except (TypeError, AttributeError):
+        raise Damaged("no trial") from None
+    good = isinstance(trial.number, int) and isinstance(trial.values, dict)
+    if not good or trial.state not in (RUNNING, OK, PRUNED, FAILED):
+        raise Damaged("no trial")
+    if trial.state == OK and not all(isinstance(value, (int, float)) for value in (trial.val_accuracy, trial.val_loss)):
+        raise Damaged("no trial")
+    return trial

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stage_bench import files
+from stage_bench import files, seals
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.training import spaces, studies
 from stage_bench.training.options import TuningChoice
@@ -84,6 +84,7 @@ def search(
     first: dict[str, Any],
     objective: Objective,
     on_trial: Callable[[int, float], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Run the trials that are missing and return the best; the study ends as `studies.counted` says.
 
@@ -92,6 +93,7 @@ def search(
         over all runs of the trial; that raises Pruned where the pruner says so, which is to be let through. Any other
         error makes the trial a failed one, and the study goes on.
     on_trial: told how many trials have ended, and the winner's validation accuracy so far.
+    say: told what of the study is damaged.
 
     Several processes may call this for one study: they share its trials, and each returns once all have ended.
 
@@ -103,7 +105,7 @@ def search(
         return stored
     from stage_bench.training.proposals import Proposals
 
-    study = Study(folder, id_)
+    study = Study(folder, id_, say)
     proposals = Proposals(id_, choice, first)
     size = _size(choice)
     seen, problem = 0, ""
@@ -272,7 +274,7 @@ def _end(
         "importances_note": note,
         **_facts(shown, choice),
     }
-    files.write_json(study.summary_path, content)
+    files.write_json(study.summary_path, seals.sealed(content))
     return result
 
 
