@@ -239,7 +239,7 @@ def compare(
     ],
     b: Annotated[Path, typer.Argument(help="Another.", metavar="B")],
     fail_on_regression: Annotated[
-        bool, typer.Option("--fail-on-regression", help="Exit with 1 where a row is significantly worse in B, or gone.")
+        bool, typer.Option("--fail-on-regression", help="Exit with 1 where a row is significantly worse in B, or failed.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -417,6 +417,9 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         code = stopping.EXIT_CODE
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
+            print(f"error: {error.filename}: {error.strerror}; choose another folder", file=sys.stderr)
+            sys.exit(2)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" ({error.filename})" if error.filename else ""
