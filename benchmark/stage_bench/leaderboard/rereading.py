@@ -41,8 +41,10 @@ def read(path: Path, compare: Sequence[str] | None = None) -> Read:
     file = path / "runs.csv" if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise StageBenchError(f"{path}: no runs.csv in this folder; a report has one, and a suite is a YAML file")
-    runs = read_runs(file)
     beside = file.parent if file.name == "runs.csv" else None
+    if beside:
+        facts_file.check(beside, (file.name, hits.NAME, details.NAME))
+    runs = read_runs(file)
     name = (file.absolute().parent.name if beside else file.stem) or "report"
     facts = (facts_file.read(beside) if beside else None) or Facts(suite=name)
     if compare is not None:

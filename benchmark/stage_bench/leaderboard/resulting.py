@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from stage_bench.errors import StageBenchError
-from stage_bench.leaderboard import board, hits, published
+from stage_bench.leaderboard import board, facts_file, hits, published
 from stage_bench.leaderboard.rows import RUN_COLUMNS, check_runs, read_runs
 from stage_bench.leaderboard.samples import Hits
-from stage_bench.runs.record import RunRecord
 from stage_bench.runs.row import from_record
+from stage_bench.runs.store import Store
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,11 @@ def read(path: Path) -> Side:
         raise StageBenchError(f"{path}: there is no such file or folder")
     if path.name.startswith("leaderboard"):
         beside = path.with_name("runs.csv")
-        return read(beside) if beside.is_file() else Side(board.read(path))
+        if beside.is_file():
+            return read(beside)
+        facts_file.check(path.parent, [path.name])
+        return Side(board.read(path))
+    facts_file.check(path.parent, [path.name, hits.NAME])
     return _of_runs(read_runs(path), hits.read(path.parent))
 
 
@@ -52,12 +55,14 @@ def _of_runs(runs: pd.DataFrame, found: Hits | None = None) -> Side:
 def _of_results(results: Path) -> pd.DataFrame:
     """The records of a results folder, whatever suites they are of, under the names that they were made with."""
     rows = []
+    store = Store(results)
     for path in sorted((results / "runs").glob("*/run.json")):
         try:
-            record = RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, StageBenchError) as error:
-            raise StageBenchError(f"{path}: {error}; `stage-bench run` makes a damaged run again") from None
-        rows.append(from_record(record))
+            record = store.read(path.parent.name)
+        except StageBenchError as error:
+            raise StageBenchError(f"{error}; `stage-bench run` makes a damaged run again") from None
+        if record is not None:
+            rows.append(from_record(record))
     if not rows:
         raise StageBenchError(f"{results}: no run is there")
     return check_runs(pd.DataFrame(rows, columns=list(RUN_COLUMNS)), str(results))

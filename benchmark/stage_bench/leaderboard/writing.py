@@ -56,7 +56,8 @@ def write(folder: Path, report: Report) -> list[Path]:
     names = [path.name for path in paths if path.parent.name == "plots"]
     for name in set(facts_file.plots(folder)) - set(names):
         (folder / "plots" / name).unlink(missing_ok=True)
-    paths.append(facts_file.write(folder, report.facts, names))
+    tables = [path for path in paths if path.parent == folder and path.suffix in (".csv", ".npz", ".json")]
+    paths.append(facts_file.write(folder, report.facts, names, tables))
     return paths
 
 

@@ -78,6 +78,7 @@ def _examined(folder: Path, load: Load) -> Submission:
     except StageBenchError as error:
         return Submission(folder, [*lines, Line(f"runs.csv: {error}", False)], None)
     lines += _says_the_same(folder, report)
+    lines += _is_as_written(folder, [line.what for line in lines if not line.passed])
     return Submission(folder, lines, report)
 
 
@@ -131,6 +132,17 @@ def _says_the_same(folder: Path, report: Report) -> Iterator[Line]:
             yield Line(f"{name} does not show {absent[0]}, which runs.csv gives; {_ANEW}", False)
         else:
             yield Line(f"{name} shows the accuracies that runs.csv gives")
+
+
+def _is_as_written(folder: Path, problems: Sequence[str]) -> Iterator[Line]:
+    """Whether the tables are still those that were written, of which nothing is said yet."""
+    try:
+        changed = facts_file.changed(folder) if _is_file(folder / facts_file.NAME) else []
+    except StageBenchError:  # which is said elsewhere
+        changed = []
+    for name in changed:
+        if not any(problem.startswith(name) for problem in problems):
+            yield Line(f"{name}: not what was written, says {facts_file.NAME}; make the report from its results", False)
 
 
 def _rows(report: Report) -> list[list[Row]]:
