@@ -44,6 +44,8 @@ def problem(path: Path) -> str:
         ("src,dst\n0,1\nTrue,2\n", "edges.csv:3: src 'True' is not a row number of a node"),
         ("src,dst,src\n0,1,2\n", "edges.csv:1: column 'src' stands here twice"),
         ("src,dst\n0,1,2\n1,2,3\n", "edges.csv:2: the row has more cells than the header"),
+        ('src,dst\n0,"a\nb\x1b"\n', r"edges.csv:2: dst 'a\nb\x1b' is not a row number of a node"),
+        (f"src,dst\n0,{'x' * 99}\n", f"edges.csv:2: dst '{'x' * 60}…' is not a row number of a node"),
     ],
 )
 def test_wrong_edges(raw_folder: Folder, edges: str, message: str):
@@ -82,6 +84,11 @@ def test_edges_that_are_no_table(raw_folder: Folder, edges: str, message: str):
             r"nodes\.jsonl:7: node 6 has no text: none of the columns t of.*",
         ),
         ([*ROWS, {"t": ["x"], "label": "a"}], r"nodes\.jsonl:7: column 't' is a list, not a text"),
+        (
+            [{"t": "x", "label": "a\nb"}] * 2,
+            r"nodes\.jsonl: all labels are 'a\\nb'; a classification needs two classes",
+        ),
+        ([{"t": "x", "label": ["x" * 99]}], r"nodes\.jsonl:1: label \['x{58}… is neither a name nor a number"),
     ],
 )
 def test_wrong_json_lines(raw_folder: Folder, nodes: str | bytes | list[dict[str, object]], message: str):
@@ -116,6 +123,12 @@ def test_what_is_no_parquet_file(raw_folder: Folder):
     ("card", "message"),
     [
         ("num_nodes: 7\n", "1:12: num_nodes is 7, but nodes.jsonl holds 6 nodes"),
+        ("num_nodes: six\n", "1:12: num_nodes is a whole number"),
+        ("num_nodes: true\n", "1:12: num_nodes is a whole number"),
+        ("<<: {text: x}\n", "1:1: YAML 1.2 has no merge key `<<`; write the keys out"),
+        ('"text\\n": x\n', r"1:1: unknown key 'text\n'; did you mean 'text'?"),
+        ('splits: {protocol: "a\\nb"}\n', r"1:20: unknown protocol 'a\nb' (valid: "),
+        (f"splits: {{protocol: random-{'9' * 5000}-1-1}}\n", f"1:20: unknown protocol 'random-{'9' * 193}…' (valid: "),
         ("text: 3\n", "1:7: text is a template over the node columns, such as '{title}'"),
         ("text: hello\n", "1:7: the text template names no column, such as '{title}'"),
         ("text: '{t} {x}'\n", "1:7: the text template names column 'x', which no node in nodes.jsonl has"),
@@ -170,6 +183,7 @@ def test_wrong_split_columns(raw_folder: Folder, third: dict[str, str], message:
         ('{"train": [0], "val": [1]}', "the list 'test' is missing"),
         ('{"train": [0], "val": [1], "tst": [2]}', "key 'tst' (valid: train, val, test, each once)"),
         ('{"train": [0], "val": [1], "valid": [3], "test": [2]}', "key 'valid' (valid: train, val, test, each once)"),
+        (r'{"a\nb": [0], "val": [1], "test": [2]}', r"key 'a\nb' (valid: train, val, test, each once)"),
         ('{"train": [0.0], "val": [1], "test": [2]}', "'train' is not a list of row numbers"),
         ('{"train": [true], "val": [1], "test": [2]}', "'train' is not a list of row numbers"),
         ('{"train": [99999999999999999999], "val": [1], "test": [2]}', "'train' is not a list of row numbers"),
@@ -241,6 +255,58 @@ def test_a_file_that_was_meant_for_another(raw_folder: Folder, name: str, messag
     path = raw_folder()
     (path / name).write_text("")
     assert problem(path) == f"{name}: {message}"
+
+
+@pytest.mark.parametrize("name", ["", "column", "file", "random-60-20-20", "random-1-1-1"])
+def test_a_split_cannot_be_called_as_others_are(raw_folder: Folder, name: str):
+    """It would take the place of what a suite means by that name."""
+    path = raw_folder(**{f"split_{name}": '{"train": [0], "val": [1], "test": [2]}'})
+    said = problem(path)
+    assert said == f"split_{name}.json: a split of one's own cannot be called '{name}'; rename the file"
+
+
+@pytest.mark.parametrize("name", ["split.json", "split_public.json"])
+def test_a_folder_in_the_place_of_a_file(raw_folder: Folder, name: str):
+    path = raw_folder(card=TEXT + ("splits: {protocol: file}\n" if name == "split.json" else ""))
+    (path / name).mkdir()
+    assert problem(path) == f"{name}: cannot be read: Is a directory"
+
+
+def test_a_number_of_nodes_that_no_file_bears_out(raw_folder: Folder):
+    path = raw_folder(card="num_nodes: 1000000000000\n")
+    (path / "nodes.jsonl").unlink()
+    said = problem(path)
+    assert said == "dataset.yaml:1:12: num_nodes is more than 268,435,456, and no file of nodes bears that out"
+
+
+def test_a_folder_that_no_path_can_be(tmp_path: Path):
+    with pytest.raises(StageBenchError, match="xxx: cannot be read: File name too long"):
+        folder.load(tmp_path / ("x" * 300))
+
+
+def test_bytes_are_no_text(raw_folder: Folder):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = raw_folder()
+    (path / "nodes.jsonl").unlink()
+    parquet.write_table(pyarrow.table({"t": [b"x", b"y"], "label": ["a", "b"]}), path / "nodes.parquet")
+    assert problem(path) == "nodes.parquet: row 0: column 't' is a bytes, not a text"
+    parquet.write_table(pyarrow.table({"t": ["x", "y"], "label": [b"a", b"b"]}), path / "nodes.parquet")
+    assert problem(path) == "nodes.parquet: row 0: label b'a' is neither a name nor a number"
+
+
+def test_an_edges_column_twice(raw_folder: Folder):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = raw_folder(edges=None)
+    table = pyarrow.Table.from_arrays([pyarrow.array([0])] * 3, names=["src", "dst", "src"])
+    parquet.write_table(table, path / "edges.parquet")
+    assert problem(path) == "edges.parquet: column 'src' stands there twice"
+
+
+def test_many_label_names_are_read_in_time(raw_folder: Folder):
+    path = raw_folder()
+    names = "".join(f"{number},name {number}\n" for number in range(200_000))
+    (path / "label_names.csv").write_text(f"n,name\n{names}200000,name 7\n")
+    assert problem(path) == "label_names.csv:200002: 'name 7' stands here twice"
 
 
 def test_a_nodes_file_under_another_name(raw_folder: Folder):

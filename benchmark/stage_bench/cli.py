@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stage_bench import printing, stopping
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -239,7 +239,8 @@ def compare(
     ],
     b: Annotated[Path, typer.Argument(help="Another.", metavar="B")],
     fail_on_regression: Annotated[
-        bool, typer.Option("--fail-on-regression", help="Exit with 1 where a row is significantly worse in B, or failed.")
+        bool,
+        typer.Option("--fail-on-regression", help="Exit with 1 where a row is significantly worse in B, or failed."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -301,7 +302,7 @@ def publish(
     _load_plugins(plugin)
     outcome = publishing.publish(reports, to, draft)
     if as_json:
-        print(json.dumps(publishing.plain(outcome), indent=1, ensure_ascii=False))
+        print(json.dumps(publishing.plain(outcome), indent=1))
     else:
         printing.published(outcome)
     raise typer.Exit(1 if outcome.refused else 0)
@@ -354,7 +355,7 @@ def show(
     wanted = _kind(kind, SHOWN)
     facts = showing.describe(results, name) if wanted == "runs" else describing.describe(wanted, name, _data(data))
     if as_json:
-        print(json.dumps(facts, indent=1, ensure_ascii=False, default=str))
+        print(json.dumps(facts, indent=1, default=str))
     else:
         print(showing.text(facts) if wanted == "runs" else describing.text(facts))
 
@@ -375,10 +376,7 @@ def check(
 
     _load_plugins(plugin)
     _check_device(device)
-    passed = True
-    for line in guarded(checking.check(_kind(kind, CHECKED), name, _data(data), device)):
-        print(f"{'ok  ' if line.passed else 'FAIL'}  {line.what}")
-        passed = passed and line.passed
+    passed = printing.checks(guarded(checking.check(_kind(kind, CHECKED), name, _data(data), device)))
     raise typer.Exit(0 if passed else 1)
 
 
@@ -391,15 +389,30 @@ def schema() -> None:
 
 
 @app.command()
-def doctor(data: Data = None) -> None:
-    """Look at the installation: versions, DGL, devices, data and weights."""
+def doctor(
+    results: Annotated[
+        Path | None, typer.Option(help="Check all that this results folder holds instead.", metavar="DIR")
+    ] = None,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Of results: set aside what is damaged, for `run` to make anew; tidy up."),
+    ] = False,
+    data: Data = None,
+    as_json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Look at the installation, line by line, or at all that a results folder holds."""
+    if results is not None:
+        from stage_bench.execution import examining
+
+        raise typer.Exit(0 if examining.results(results, fix, as_json) else 1)
+    if fix:
+        raise StageBenchError("--fix mends a results folder: name it with --results")
     from stage_bench.execution import doctor as doctors
 
-    passed = True
-    for line in doctors.examine(_data(data)):
-        print(f"{'ok  ' if line.passed else 'FAIL'}  {line.what}")
-        passed = passed and line.passed
-    raise typer.Exit(0 if passed else 1)
+    _load_plugins(plugin)
+    lines = doctors.examine(_data(data))
+    raise typer.Exit(0 if (printing.health(lines) if as_json else printing.checks(lines)) else 1)
 
 
 def main() -> None:
@@ -407,6 +420,9 @@ def main() -> None:
     # Threads that spin while they wait take the core from those that work. Must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     stopping.install()
+    for stream in (sys.stdout, sys.stderr):  # a name that is no text, as a file may have, is no reason to fall over
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except StageBenchError as error:
@@ -418,10 +434,13 @@ def main() -> None:
         code = stopping.EXIT_CODE
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
-            print(f"error: {error.filename}: {error.strerror}; choose another folder", file=sys.stderr)
+            print(f"error: {shown(error.filename)}: {error.strerror}; choose another folder", file=sys.stderr)
             sys.exit(2)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+            if not error.filename:
+                raise
+            print(f"error: {shown(error.filename)}: {error.strerror}", file=sys.stderr)
+            sys.exit(2)
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: the disk is full{where}; make room and run again, what is done is kept", file=sys.stderr)
         code = 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from stage_bench.errors import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
@@ -105,12 +107,20 @@ def published(outcome: Outcome) -> None:
 
 
 def checks(lines: Iterable[Line]) -> bool:
-    """Print lines of a check as they come; whether all passed."""
+    """Print lines of a check as they come, nothing in them for the terminal to obey; whether all passed."""
     passed = True
     for line in lines:
-        print(f"{'ok  ' if line.passed else 'FAIL'}  {line.what}")
+        print(f"{'ok  ' if line.passed else 'FAIL'}  {shown(line.what)}")
         passed = passed and line.passed
     return passed
+
+
+def health(lines: Iterable[Line]) -> bool:
+    """Print the same lines as JSON; whether all passed."""
+    found = [{"topic": line.topic, "passed": line.passed, "what": line.what} for line in lines]
+    healthy = all(line["passed"] for line in found)
+    print(json.dumps({"healthy": healthy, "lines": found}, indent=1, ensure_ascii=False))
+    return healthy
 
 
 def note(console: Console, line: str) -> None:
@@ -120,7 +130,7 @@ def note(console: Console, line: str) -> None:
 
 
 def say(console: Console, line: str) -> None:
-    console.print(line, soft_wrap=True, highlight=False, markup=False)
+    console.print(shown(line), soft_wrap=True, highlight=False, markup=False)
 
 
 def table(rows: list[dict[str, Any]]) -> None:

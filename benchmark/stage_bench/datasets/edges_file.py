@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stage_bench.datasets.nodes_file import parquet_module
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, brief
 
 ENDINGS = (".csv", ".parquet")
 _ENDS = ("src", "dst")
@@ -79,7 +79,7 @@ def _numbers(path: Path, table: Any, start: int, num_nodes: int) -> np.ndarray:
         if len(wrong):
             cell = table[column].iloc[int(wrong[0])]
             place = _place(path, start + int(wrong[0]))
-            raise StageBenchError(f"{place}: {column} '{cell}' is not a row number of a node")
+            raise StageBenchError(f"{place}: {column} '{brief(cell, 60)}' is not a row number of a node")
         _check_range(path, numbers, start, num_nodes)
         ends.append(numbers.astype(np.int64))
     return np.stack(ends)
@@ -99,13 +99,18 @@ def _parquet(path: Path) -> np.ndarray:
     parquet = parquet_module(path)
     try:
         names = parquet.read_schema(path).names
+        if twice := [column for column in _ENDS if names.count(column) > 1]:
+            raise StageBenchError(f"{path}: column '{twice[0]}' stands there twice")
         table = parquet.read_table(path, columns=[column for column in _ENDS if column in names])
+    except StageBenchError:
+        raise
     except Exception as error:  # pyarrow has many
         raise StageBenchError(f"{path}: not a parquet file: {' '.join(str(error).split())}") from None
     ends = []
     for column in _ENDS:
         if column not in names:
-            raise StageBenchError(f"{path}: column '{column}' is missing (there are {', '.join(names)})")
+            there = ", ".join(map(brief, names))
+            raise StageBenchError(f"{path}: column '{column}' is missing (there are {there})")
         numbers = table.column(column).to_numpy()  # with nulls: floats
         if numbers.dtype.kind not in "iuf":
             raise StageBenchError(f"{path}: column '{column}' holds {table.column(column).type}, not row numbers")

@@ -19,11 +19,12 @@ from stage_bench.datasets.spec import DatasetSpec
 from stage_bench.datasets.splits import Split
 from stage_bench.datasets.templates import Template
 from stage_bench.datasets.textgraph import TextGraph, clean_edges
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, brief, shown
 from stage_bench.llms.prompts import VARIANTS
 from stage_bench.located_yaml import Document
 
 _KEYS = ("name", "text", "label_names", "directed", "splits", "instructions", "num_nodes")
+_MOST_NODES = 1 << 28  # that a number alone makes there be: a label takes eight bytes
 _CARD_KEYS = ("origin", "licence", "license", "homepage", "citation", "notes", "sources")
 
 
@@ -40,7 +41,7 @@ class FolderProblems(StageBenchError):
 
     def __str__(self) -> str:
         others = len(self.problems) - 1
-        more = f"; and {others} more, see stage-bench check dataset {self.folder}" if others else ""
+        more = f"; and {others} more, see stage-bench check dataset {shown(self.folder)}" if others else ""
         return self.problems[0] + more
 
 
@@ -57,6 +58,9 @@ class _Problems:
             yield
         except StageBenchError as error:
             self.found.append(str(error))
+        except OSError as error:  # a folder in the place of a file, no permission
+            place = shown(error.filename or self.folder)
+            self.found.append(f"{place}: cannot be read: {error.strerror or error}")
 
     def raise_if_any(self) -> None:
         if self.found:
@@ -93,7 +97,11 @@ def load(
         DatasetMissing: there is no such folder.
         FolderProblems: something in it is wrong; each message has the file and the line.
     """
-    if not (folder / "dataset.yaml").is_file():
+    try:
+        there = (folder / "dataset.yaml").is_file()
+    except OSError as error:
+        raise StageBenchError(f"{folder}: cannot be read: {error.strerror or error}") from None
+    if not there:
         raise DatasetMissing(f"{folder} holds no dataset.yaml (docs/datasets.md describes the folder format)")
     card = located_yaml.load(folder / "dataset.yaml")
     problems = _Problems(folder)
@@ -153,9 +161,11 @@ def load(
 
 def _check_keys(card: Document) -> None:
     for key in card.value:
+        if key == "<<":  # free, like any other key, it would be passed over without a word
+            raise card.error([key], "YAML 1.2 has no merge key `<<`; write the keys out", key=True)
         near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.85)
         if near and key not in _KEYS:  # other keys are free, but this one was hardly meant to be
-            raise card.error([key], f"unknown key '{key}'; did you mean '{near[0]}'?", key=True)
+            raise card.error([key], f"unknown key '{brief(key)}'; did you mean '{near[0]}'?", key=True)
     notes, sources = card.value.get("notes", []), card.value.get("sources", {})
     if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
         raise card.error(["notes"], "notes is a list of sentences")
@@ -183,7 +193,9 @@ def _nodes(folder: Path, card: Document, template: Template | None) -> tuple[Nod
     names = " or ".join(f"nodes{ending}" for ending in nodes_file.ENDINGS)
     answers = _optional(folder, "gpt_preds", ".csv")
     known = card.value.get("num_nodes")
-    count = predictions.count(answers) if answers is not None else known if isinstance(known, int) else 0
+    count = predictions.count(answers) if answers is not None else known if type(known) is int else 0
+    if count > _MOST_NODES:
+        raise card.error(["num_nodes"], f"num_nodes is more than {_MOST_NODES:,}, and no file of nodes bears that out")
     if count < 1:
         raise StageBenchError(
             f"{folder}: holds no {names}, and neither gpt_preds.csv nor num_nodes in dataset.yaml says how many nodes "
@@ -196,7 +208,11 @@ def _nodes(folder: Path, card: Document, template: Template | None) -> tuple[Nod
 
 def _check_count(card: Document, table: NodeTable | None, num_nodes: int) -> None:
     expected = card.value.get("num_nodes")
-    if expected is not None and expected != num_nodes:
+    if expected is None:
+        return
+    if type(expected) is not int:
+        raise card.error(["num_nodes"], "num_nodes is a whole number")
+    if expected != num_nodes:
         where = "gpt_preds.csv" if table is None else table.path.name
         raise card.error(["num_nodes"], f"num_nodes is {expected}, but {where} holds {num_nodes} nodes")
 
@@ -206,7 +222,7 @@ def _check_texts(card: Document, table: NodeTable | None, template: Template | N
         return
     for column in template.columns:
         if column not in table.columns:
-            problem = f"the text template names column '{column}', which no node in {table.path.name} has"
+            problem = f"the text template names column '{brief(column)}', which no node in {table.path.name} has"
             raise card.error(["text"], problem)
     if table.textless >= 0:
         raise StageBenchError(
@@ -230,7 +246,7 @@ def _labels(folder: Path, card: Document, table: NodeTable | None, num_nodes: in
         near = difflib.get_close_matches("label", [column.casefold() for column in table.columns], n=1, cutoff=0.8)
         if near:
             there = next(column for column in table.columns if column.casefold() == near[0])
-            raise StageBenchError(f"{table.path}: has no column 'label', but '{there}'; rename it")
+            raise StageBenchError(f"{table.path}: has no column 'label', but '{brief(there)}'; rename it")
     return label_files.resolve(table, classes)
 
 
@@ -267,7 +283,8 @@ def _splits(
             fixed["file"] = split_files.from_file(folder / "split.json", "file", labels)
     for name, path in split_files.named(folder).items():
         with problems.collected():
-            fixed.setdefault(name, split_files.from_file(path, name, labels))
+            split_files.check_name(path, name)
+            fixed[name] = split_files.from_file(path, name, labels)
     return default, why, fixed
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stage_bench.datasets.nodes_file import NodeTable
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, brief
 
 _NUMBER = re.compile(r"-?\d{1,18}")  # what int64 holds
 
@@ -49,6 +49,7 @@ def read(path: Path) -> Classes:
         StageBenchError: a line is not of that form, or a number or name stands there twice; with the line.
     """
     found: dict[int, str] = {}
+    taken: set[str] = set()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -58,9 +59,11 @@ def read(path: Path) -> Classes:
                 if len(cells) != 2 or not _NUMBER.fullmatch(cells[0].strip()):
                     raise StageBenchError(f"{place}: expected a label's number and its name, such as 3,cs.CL")
                 number, name = int(cells[0]), cells[1].strip() or cells[0].strip()
-                if number in found or name in found.values():
-                    raise StageBenchError(f"{place}: {number if number in found else repr(name)} stands here twice")
+                if number in found or name in taken:
+                    twice = number if number in found else brief(repr(name))
+                    raise StageBenchError(f"{place}: {twice} stands here twice")
                 found[number] = name
+                taken.add(name)
     except (csv.Error, UnicodeDecodeError) as error:
         raise StageBenchError(f"{path}: not a CSV file: {' '.join(str(error).split())}") from None
     if not found:
@@ -94,8 +97,10 @@ def resolve(table: NodeTable, classes: Classes | None) -> tuple[np.ndarray, Clas
             index = {str(id_): position for position, id_ in enumerate(classes.ids)}
     for value, first in zip(column.values, column.first, strict=True):
         if value not in index:
-            raise StageBenchError(f"{table.place(first)}: label '{value}' is not among label_names of {classes.source}")
+            shown = brief(value, 60)
+            raise StageBenchError(f"{table.place(first)}: label '{shown}' is not among label_names of {classes.source}")
     if column.values and len(classes.names) < 2:
-        raise StageBenchError(f"{table.path}: all labels are '{classes.names[0]}'; a classification needs two classes")
+        shown = brief(classes.names[0], 60)
+        raise StageBenchError(f"{table.path}: all labels are '{shown}'; a classification needs two classes")
     positions = np.array([*(index[value] for value in column.values), -1], dtype=np.int64)
     return positions[column.codes], classes  # code -1 is the last position

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stage_bench.datasets.templates import Template, is_empty
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, brief
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
 _Row = dict[str, Any]
@@ -135,8 +136,8 @@ class _Table:
         self.num_nodes += 1
 
     def _label(self, value: Any) -> Any:
-        if isinstance(value, (list, dict, bool)):
-            raise StageBenchError(f"{self._place()}: label {value!r} is neither a name nor a number")
+        if isinstance(value, (list, dict, bool, bytes)):
+            raise StageBenchError(f"{self._place()}: label {brief(repr(value), 60)} is neither a name nor a number")
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     def _values(self, row: _Row) -> dict[str, str]:
@@ -144,8 +145,9 @@ class _Table:
         lacking = 0
         for column, absence in self.absences.items():
             value = row.get(column)
-            if isinstance(value, (list, dict)):
-                raise StageBenchError(f"{self._place()}: column '{column}' is a {type(value).__name__}, not a text")
+            if isinstance(value, (list, dict, bytes)):
+                kind = type(value).__name__
+                raise StageBenchError(f"{self._place()}: column '{brief(column)}' is a {kind}, not a text")
             text = "" if is_empty(value) else str(value)
             values[column] = text
             if not text or text.isspace():
@@ -203,9 +205,9 @@ def _csv_rows(path: Path, lines: array[int]) -> Iterator[_Row]:
     line = 1
     try:
         header = next(reader, [])
-        for name in header:
-            if header.count(name) > 1:
-                raise StageBenchError(f"{path}:1: column '{name}' stands here twice")
+        for name, number in Counter(header).items():
+            if number > 1:
+                raise StageBenchError(f"{path}:1: column '{brief(name)}' stands here twice")
         line = reader.line_num + 1
         for cells in reader:
             if not cells:

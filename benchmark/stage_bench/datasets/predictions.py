@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ def read(path: Path, num_nodes: int, label_ids: np.ndarray) -> RankedPredictions
         try:
             ids = [int(cell) for cell in line.split(",")] if line else []
         except ValueError:
-            raise StageBenchError(f"{path}:{number}: '{line[:60]}' is not a list of label ids") from None
+            raise StageBenchError(f"{path}:{number}: '{brief(line, 60)}' is not a list of label ids") from None
         known = [class_of[id_] for id_ in ids if id_ in class_of]
         answers += bool(ids)
         unknown += len(ids) - len(known)

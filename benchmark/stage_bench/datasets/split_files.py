@@ -11,7 +11,7 @@ import numpy as np
 from stage_bench import registry
 from stage_bench.datasets.nodes_file import NodeTable
 from stage_bench.datasets.splits import DEFAULT_RULE, PARTS, Split, fixed_split, random_shares
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, brief
 from stage_bench.located_yaml import Document
 
 _PART_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -46,7 +46,7 @@ def protocol(card: Document, table: NodeTable | None, folder: Path) -> tuple[str
     except StageBenchError as error:
         raise card.error(["splits", "protocol"], str(error)) from None
     if not known:
-        raise card.error(["splits", "protocol"], f"unknown protocol '{name}' (valid: {_PROTOCOLS})")
+        raise card.error(["splits", "protocol"], f"unknown protocol '{brief(name)}' (valid: {_PROTOCOLS})")
     return name, ""
 
 
@@ -58,7 +58,7 @@ def from_column(table: NodeTable, labels: np.ndarray) -> Split:
         part = _PART_OF.get(value)
         if part is None:
             place = table.place(table.split.first[code])
-            raise StageBenchError(f"{place}: split '{value}' (valid: train, val, test, or empty)")
+            raise StageBenchError(f"{place}: split '{brief(value, 60)}' (valid: train, val, test, or empty)")
         nodes = np.flatnonzero(table.split.codes == code)
         parts[part].append(nodes)
         unlabelled = nodes[labels[nodes] < 0]
@@ -84,7 +84,7 @@ def from_file(path: Path, name: str, labels: np.ndarray) -> Split:
     for key, nodes in content.items():
         part = _PART_OF.get(key)
         if part is None or part in parts:
-            raise StageBenchError(f"{path}: key '{key}' (valid: train, val, test, each once)")
+            raise StageBenchError(f"{path}: key '{brief(key)}' (valid: train, val, test, each once)")
         if not isinstance(nodes, list) or not all(type(node) is int and abs(node) < 2**63 for node in nodes):
             raise StageBenchError(f"{path}: '{key}' is not a list of row numbers")
         parts[part] = np.array(nodes, dtype=np.int64)
@@ -92,6 +92,12 @@ def from_file(path: Path, name: str, labels: np.ndarray) -> Split:
     if missing:
         raise StageBenchError(f"{path}: the list '{missing[0]}' is missing")
     return fixed_split(labels, name, parts, str(path))
+
+
+def check_name(path: Path, name: str) -> None:
+    """Raises StageBenchError: a suite could not ask for it, or would get it where it asks for another."""
+    if not name or name in ("column", "file") or name.startswith("random-"):
+        raise StageBenchError(f"{path}: a split of one's own cannot be called '{brief(name)}'; rename the file")
 
 
 def named(folder: Path) -> dict[str, Path]:

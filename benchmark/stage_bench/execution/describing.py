@@ -8,7 +8,7 @@ from typing import Any
 
 from stage_bench import registry
 from stage_bench.datasets.textgraph import TextGraph
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, shown
 from stage_bench.suite import bundle as bundles
 from stage_bench.suite.labels import label
 
@@ -76,9 +76,10 @@ def dataset(name: str, data: Path) -> TextGraph:
 
 def text(facts: dict[str, Any]) -> str:
     """A line for each key; counts of many things and lists of sentences go on in indented lines."""
-    width = max(len(key) for key in facts)
+    named = {shown(key): value for key, value in facts.items()}
+    width = max(len(key) for key in named)
     gap = "\n" + " " * (width + 2)
-    return "\n".join(f"{key:<{width}}  {gap.join(_lines(value))}" for key, value in facts.items())
+    return "\n".join(f"{key:<{width}}  {gap.join(_lines(value))}" for key, value in named.items())
 
 
 def _lines(value: Any) -> list[str]:
@@ -106,4 +107,4 @@ def _shown(value: Any) -> str:
         return ", ".join(_shown(item) for item in value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value).replace("\n", "\\n")  # a prompt's line breaks are part of it
+    return shown(value)  # a prompt's line breaks are part of it
