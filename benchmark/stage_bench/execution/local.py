@@ -115,7 +115,7 @@ class LocalExecutor:
                 self._finish(job, _by_another(ended))
             elif broken:
                 what = "a member failed: " if isinstance(job, EnsembleJob) else ""
-                self._finish(job, self.here.fail(job, JobError(what + broken)))
+                self._finish(job, self.here.fail(job, JobError(what + broken), is_own=False))
             elif worker is None:
                 self._do_here(job)
             else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stage_bench import stopping
+from stage_bench import out_of_memory, stopping
 from stage_bench.datasets.textgraph import TextGraph
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.execution import costs
@@ -19,6 +19,7 @@ from stage_bench.execution.fitting import Fitter
 from stage_bench.features.spec import FeatureChoice
 from stage_bench.kernels import allocator
 from stage_bench.llms.cache import EmbeddingCache
+from stage_bench.llms.spec import LLMChoice
 from stage_bench.runs import energy, provenance, scoring
 from stage_bench.runs.clock import Clock, PeakMemory
 from stage_bench.runs.record import RunRecord
@@ -94,20 +95,24 @@ class Runner:
         if self.side_by_side > 1:
             self._hardware += f", {self.side_by_side} jobs side by side"
         try:
-            return Result(self._do(job, memory))
+            said = [self._do(job, memory), out_of_memory.taken()]
+            return Result(", ".join(filter(None, said)))
         except Exception as error:
             stopping.check()  # a library may turn an interruption into an error of its own
             return self.fail(job, error)
         finally:
             self._hardware = ""
 
-    def fail(self, job: Job, error: Exception) -> Result:
-        """Record that a job failed; the traceback goes to the log."""
+    def fail(self, job: Job, error: Exception, is_own: bool = True) -> Result:
+        """Record that a job failed; the traceback goes to the log. is_own: not because a job failed that it needs."""
         reason = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, StageBenchError):
             reason = f"{type(error).__name__}: {reason}"
-        if isinstance(error, MemoryError) or ("alloc" in reason and "memory" in reason):
-            reason = f"out of memory: {reason}"
+            if out_of_memory.happened(error):
+                reason = f"out of memory: {reason}"
+        if is_own and "out of memory" in reason:
+            reason += ("" if reason.endswith("?") else ";") + f" {_advice(job)}"
+        out_of_memory.taken()
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("a", encoding="utf-8") as file:
@@ -285,6 +290,17 @@ class Runner:
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             **more,
         )
+
+
+def _advice(job: Job) -> str:
+    """What to change where a job has no room. Nothing here is done by itself: it would change the numbers."""
+    if isinstance(job, EmbedJob):
+        if isinstance(job.choice, LLMChoice):
+            return "choose dtype: bfloat16, a smaller max_length or another device"
+        return "choose a smaller batch_size (with accumulate, where a model is tuned) or fewer dimensions"
+    if isinstance(job, EnsembleJob):
+        return "combine fewer members"
+    return "choose fewer --workers, a smaller hidden, batching: neighbor, or memory: for what is diffused"
 
 
 def described(record: RunRecord) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stage_bench import out_of_memory
 from stage_bench.errors import JobError
 from stage_bench.finetuning.heads import head
 from stage_bench.finetuning.options import FinetuningOptions
@@ -85,8 +86,14 @@ class Classifier(nn.Module):
             raise JobError(f"llm '{label}', fine-tuned, gives numbers that are not finite; try a lower lr")
         return made
 
-    @torch.no_grad()  # not inference mode: what a model keeps for later, such as relative positions, training needs
     def _infer(self, items: Sequence[Tokens]) -> tuple[np.ndarray, np.ndarray]:
+        """In smaller batches where there is no memory for this one."""
+        parts = out_of_memory.in_parts(lambda start, stop: self._batch(items[start:stop]), len(items), "texts")
+        vectors, scores = zip(*parts, strict=True)
+        return np.concatenate(vectors), np.concatenate(scores)
+
+    @torch.no_grad()  # not inference mode: what a model keeps for later, such as relative positions, training needs
+    def _batch(self, items: Sequence[Tokens]) -> tuple[np.ndarray, np.ndarray]:
         vectors = self.encoder.vectors(*self.encoder.padded(items))
         logits = self.head(vectors)
         if self.encoder.choice.normalize:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stage_bench import fingerprint
+from stage_bench import fingerprint, out_of_memory
 from stage_bench.errors import JobError
 from stage_bench.llms import weights
 from stage_bench.llms.cache import Computed, EmbeddingCache, Shard
@@ -177,6 +178,7 @@ class _Shards:
         self.meters = meters
         self.meter = Meter()  # of the shard that is computed
         self.encoder: Encoder | None = None
+        self.most: int | None = None  # tokens in a batch for which there was memory, once there was not for more
 
     def __call__(self, shards: Iterable[Shard]) -> Iterator[Computed]:
         from stage_bench.llms import encoders
@@ -216,10 +218,26 @@ class _Shards:
         here = slice(shard.start, shard.stop)
         items = encoder.tokenize(self.prompts[here], self.starts[here])
         usual = TOKENS_PER_BATCH["cuda" if self.choice.endpoint else self.device]  # a server batches by itself
-        budget = self.choice.batch_tokens or usual
+        budget = min(self.choice.batch_tokens or usual, self.most or sys.maxsize)
         groups = list(batches(encoder.lengths(items), budget))
         cut = sum(getattr(item, "cut", False) for item in items)
-        return shard, cut, [(group, pool.submit(encoder.forward, [items[i] for i in group])) for group in groups]
+        return shard, cut, [(group, pool.submit(self._forward, encoder, [items[i] for i in group])) for group in groups]
+
+    def _forward(self, encoder: Encoder, items: Sequence[Any]) -> np.ndarray:
+        """float32 [len(items), dimension]; in smaller batches where there is no memory for this one."""
+        try:
+            parts = out_of_memory.in_parts(lambda start, stop: encoder.forward(items[start:stop]), len(items), "texts")
+        except Exception as error:
+            if not out_of_memory.happened(error) or self.choice.endpoint:
+                raise
+            longest = int(encoder.lengths(items).max())
+            raise JobError(
+                f"llm '{self.choice.label}': out of memory with one text at a time (the longest has {longest:,} tokens)"
+            ) from error
+        if len(parts) > 1:  # what comes next need not fail first
+            size = max(map(len, parts))
+            self.most = min(self.most or sys.maxsize, size * int(encoder.lengths(items).max()))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _computed(self, submitted: _Submitted, encoder: Encoder, begin: float) -> Computed:
         shard, cut, parts = submitted

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stage_bench import out_of_memory
 from stage_bench.backbones.base import Hop, MessagePassing
 from stage_bench.dgl_library import dgl
 from stage_bench.kernels import masks
@@ -94,10 +95,14 @@ class NeighborPasses:
         graph, width = self.task.graph, x.width
         fits = self._num_nodes * width <= _VALUES
         if senders is None and receivers is None and fits and graph.num_edges() <= _EDGES:
-            return hop(graph, x.all())
+            try:
+                return hop(graph, x.all())
+            except Exception as error:
+                if not out_of_memory.happened(error):
+                    raise
         nodes = torch.arange(self._num_nodes, device=graph.device) if receivers is None else receivers
         parts = self._parts(nodes, _EDGES if fits else min(_EDGES, max(1, _VALUES // width)))
-        return _stack((self._receive(hop, x, part) for part in parts), len(nodes))
+        return _stack(chain.from_iterable(self._receive(hop, x, part) for part in parts), len(nodes))
 
     def _parts(self, nodes: Tensor, most: int) -> tuple[Tensor, ...]:
         """`nodes` in parts with about `most` in-edges, each node counted as one more."""
@@ -105,9 +110,14 @@ class NeighborPasses:
         counts = np.cumsum(self.blocks.indptr[ids + 1] - self.blocks.indptr[ids] + 1)
         return nodes.tensor_split((np.flatnonzero(np.diff(counts // most)) + 1).tolist())
 
-    def _receive(self, hop: Hop, x: _Rows, nodes: Tensor) -> Tensor:
-        block, senders = self.blocks.make(nodes)
-        return hop(block, x.of(senders))
+    def _receive(self, hop: Hop, x: _Rows, nodes: Tensor) -> list[Tensor]:
+        """Rows of `nodes`, one part below the other: one part, but where memory is short."""
+
+        def receive(start: int, stop: int) -> Tensor:
+            block, senders = self.blocks.make(nodes[start:stop])
+            return hop(block, x.of(senders))
+
+        return out_of_memory.in_parts(receive, len(nodes), "nodes")
 
 
 class _Rows:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stage_bench.errors import JobError
+from stage_bench.out_of_memory import in_parts
 from stage_bench.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -95,10 +96,16 @@ class RowPasses:
 
     def predict(self, model: nn.Module, nodes: Tensor | None = None) -> Tensor:
         if nodes is not None and id(nodes) in self._kept:
-            logits: Tensor = model(self.task.graph, self._rows(nodes))
-            return logits
+            rows = self._kept[id(nodes)]
+            return joined(in_parts(lambda start, stop: model(self.task.graph, rows[start:stop]), len(rows), "nodes"))
         nodes = torch.arange(len(self.task.inputs), device=self.task.inputs.device) if nodes is None else nodes
-        return torch.cat([model(self.task.graph, self._rows(part)) for part in nodes.split(_ROWS_AT_ONCE)])
+
+        def ask(part: Tensor) -> list[Tensor]:
+            return in_parts(
+                lambda start, stop: model(self.task.graph, self._rows(part[start:stop])), len(part), "nodes"
+            )
+
+        return joined([logits for part in nodes.split(_ROWS_AT_ONCE) for logits in ask(part)])
 
     def _rows(self, nodes: Tensor) -> Tensor:
         kept = self._kept.get(id(nodes))
@@ -106,6 +113,11 @@ class RowPasses:
 
     def _gather(self, nodes: Tensor) -> Tensor:
         return self.task.inputs[nodes].float()
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """One below the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def shuffled(nodes: Tensor, batch_size: int) -> tuple[Tensor, ...]:
