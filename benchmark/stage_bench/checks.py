@@ -12,8 +12,11 @@ from stage_bench.errors import StageBenchError
 
 @dataclass(frozen=True)
 class Line:
+    """topic: what it is about, in a word, where lines are for machines too."""
+
     what: str
     passed: bool = True
+    topic: str = ""
 
 
 def guarded(lines: Iterator[Line]) -> Iterator[Line]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stage_bench import files, seals
 
-MANIFEST = "manifest.json"
+MANIFEST, PLAN = "manifest.json", "plan.json"
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

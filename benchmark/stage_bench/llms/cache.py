@@ -92,13 +92,23 @@ class EmbeddingCache:
         if manifest is None:
             return None
         vectors = self._vectors(id_, manifest["rows"])
-        for shard in _shards(manifest["rows"], manifest["shard_rows"]):
-            if vectors is None or not self._is_sound(id_, shard, vectors):
-                return None
+        if vectors is None or any(self.damaged(id_, manifest, vectors)):
+            return None
         try:
             return np.load(self.root / id_ / "vectors.npy", mmap_mode="c", allow_pickle=False)
         except OSError:  # larger than memory and swap together: then nobody may write to it, not even for himself
             return vectors
+
+    def damaged(self, id_: str, manifest: dict[str, Any], vectors: np.ndarray | None = None) -> Iterator[Shard]:
+        """The parts of a finished embedding that are not what was written; all of it is read.
+
+        Every part, where the file is absent or no matrix of that many rows and columns.
+        """
+        vectors = self._vectors(id_, manifest["rows"]) if vectors is None else vectors
+        whole = vectors is not None and vectors.shape[1] == manifest["dimension"]
+        for shard in _shards(manifest["rows"], manifest["shard_rows"]):
+            if not whole or not self._is_sound(id_, shard, vectors):
+                yield shard
 
     def write(
         self,

@@ -178,12 +178,31 @@ def counters(device: str, gpus: Sequence[str] = (), root: Path | None = None, nv
     nvml: instead of the module pynvml, where that is installed.
     """
     try:
-        found: list[Counter] = list(_packages(root or POWERCAP))
-        if not found:
-            return []
-        return found if device == "cpu" else [*found, *_gpus(gpus, nvml or _pynvml())]
+        return _counters(device, gpus, root or POWERCAP, nvml)
     except OSError:
         return []
+
+
+def lack(device: str, gpus: Sequence[str] = (), root: Path | None = None, nvml: Any = None) -> str:
+    """Why a job on that device cannot be measured, and what to do; empty: it can. Arguments as of `counters`."""
+    root = root or POWERCAP
+    if not root.is_dir():
+        return f"this system has no counters ({root}), as most virtual machines"
+    try:
+        found = _counters(device, gpus, root, nvml)
+    except PermissionError as error:
+        return f"only root may read {error.filename}: sudo chmod a+r {root}/intel-rapl:*/energy_uj"
+    except OSError as error:
+        return f"{error}" if device == "cpu" else f"{error} (for GPUs: pip install nvidia-ml-py)"
+    return "" if found else f"no processor package has a counter in {root}"
+
+
+def _counters(device: str, gpus: Sequence[str], root: Path, nvml: Any) -> list[Counter]:
+    """Raises OSError where one of them is absent or cannot be read."""
+    found: list[Counter] = list(_packages(root))
+    if not found or device == "cpu":
+        return found
+    return [*found, *_gpus(gpus, nvml or _pynvml())]
 
 
 def _packages(root: Path) -> list[Package]:

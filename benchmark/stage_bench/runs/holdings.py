@@ -29,6 +29,9 @@ DONE, FAILED, PARTIAL = "done", "failed", "partial"
 
 FOLDERS = ("runs", "embeddings", "diffusion", "studies", "answers", "logs")
 
+_OF_THIS_PLACE = ("claims", "damaged")
+"""What results folders hold that is nobody else's: who does which job (execution/claims.py), what was set aside."""
+
 _MANIFEST = "manifest.json"
 _JOURNAL = ".trials.jsonl"
 _VALUE = 60  # characters shown of an answer
@@ -302,6 +305,16 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
+def check(folder: Path) -> None:
+    """Raises StageBenchError: it is no results folder, or there is none."""
+    if not folder.is_dir():
+        raise StageBenchError(f"{folder}: there is no such folder")
+    if not any(os.path.lexists(folder / name) for name in FOLDERS):
+        inner = folder / "results"
+        hint = f"; did you mean {inner}?" if inner.is_dir() else ""
+        raise StageBenchError(f"{folder} is no results folder: it holds no {', '.join(FOLDERS)}{hint}")
+
+
 def logs(results: Path) -> list[Path]:
     """The files of `logs/`, by name."""
     folder = results / "logs"
@@ -310,7 +323,7 @@ def logs(results: Path) -> list[Path]:
 
 def strangers(results: Path) -> list[Path]:
     """What is in the folder and no part of a results folder."""
-    return [results / entry.name for entry in _entries(results) if entry.name not in FOLDERS]
+    return [results / entry.name for entry in _entries(results) if entry.name not in (*FOLDERS, *_OF_THIS_PLACE)]
 
 
 def refused(results: Path) -> Iterator[str]:

@@ -130,12 +130,7 @@ def _places(folders: Sequence[Path], target: Path) -> list[Path]:
         raise StageBenchError(f"--results {target}: there is a file in the way")
     places = {target.resolve(): target} if target.is_dir() else {}
     for folder in folders:
-        if not folder.is_dir():
-            raise StageBenchError(f"{folder}: there is no such folder")
-        if not any(os.path.lexists(folder / name) for name in holdings.FOLDERS):
-            inner = folder / "results"
-            hint = f"; did you mean {inner}?" if inner.is_dir() else ""
-            raise StageBenchError(f"{folder} is no results folder: it holds no {', '.join(holdings.FOLDERS)}{hint}")
+        holdings.check(folder)
         places.setdefault(folder.resolve(), folder)
     return list(places.values())
 

@@ -62,10 +62,13 @@ class Trial:
 
 
 class Study:
-    """The files of one study. `trials` and `write` are for within `locked`.
+    """The files of one study. `trials`, `take` and `write` are for within `locked`.
 
     say: is told of lines that are damaged.
     """
+
+    pause = 0.2
+    """Seconds from one look to the next at what other processes have done."""
 
     def __init__(self, folder: Path, id_: str, say: Callable[[str], None] = lambda line: None) -> None:
         self.id = id_
@@ -95,6 +98,10 @@ class Study:
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # others are at work there
                 self._workers.rmdir()
+
+    def is_free(self, trial: Trial) -> bool:
+        """Whether a trial is to be begun (again): nobody has ended it, or is at work on it."""
+        return not trial.ended and not self.is_alive(trial.worker)
 
     def is_alive(self, worker: str) -> bool:
         path = self._workers / worker
@@ -129,6 +136,15 @@ class Study:
             trials.append(found[len(trials)])
         return trials
 
+    def take(self, trial: Trial) -> bool:
+        """Begin a trial, a new one or one that is free. False: another process was faster."""
+        self.write(trial)
+        return True
+
+    def recorded(self, trial: Trial) -> Trial | None:
+        """How a trial that was just taken ended before, where that is known; then it need not be run."""
+        return None
+
     def write(self, trial: Trial) -> None:
         """Add a line, which holds from now on; on disk when this returns."""
         self._lines()
@@ -148,12 +164,13 @@ class Study:
         if not data.endswith(b"\n"):
             data = data[: data.rfind(b"\n") + 1]
             files.write_bytes(self._journal, data)
+            self.say(f"{self._journal}: its last line was not finished; removed")
         return data.split(b"\n")[:-1]
 
     def give_up(self, reason: str) -> int:
         """Count the trials whose processes are gone as failed, instead of beginning them again; how many they were."""
         with self.locked():
-            gone = [trial for trial in self.trials() if not trial.ended and not self.is_alive(trial.worker)]
+            gone = [trial for trial in self.trials() if self.is_free(trial)]
             for trial in gone:
                 self.write(replace(trial, state=FAILED, error=reason, worker=""))
         return len(gone)
