@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -21,26 +21,50 @@ _LINE_EVERY = 10.0  # seconds between lines about one job, where there are no ba
 
 
 @dataclass
-class Estimate:
-    """Seconds left, from the jobs that are left and how long jobs like them took."""
+class _Kind:
+    """Jobs that are alike: how many are left, what the first guesses say of those, and how long the others took."""
 
-    remaining: list[Job]
-    seen: dict[str, list[float]] = field(default_factory=dict)
-    guessed: float = 0.0  # what the first guesses said about the jobs that are done
+    left: int = 0
+    guess: float = 0.0
+    done: int = 0
+    took: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Left, as far as one of them was seen."""
+        return self.left * self.took / self.done if self.done else 0.0
+
+
+class Estimate:
+    """Seconds left, from the jobs that are left and how long jobs like them took.
+
+    Sums are kept up to date: there may be thousands of jobs, and an estimate after each.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._kinds: dict[str, _Kind] = {}
+        for job in jobs:
+            kind = self._kinds.setdefault(_kind(job), _Kind())
+            kind.left += 1
+            kind.guess += _guess(job)
+        self._seen = 0.0  # seconds left of kinds of which one is done
+        self._unseen = sum(kind.guess for kind in self._kinds.values())  # what the first guesses say of the others
+        self._took = self._guessed = 0.0  # of jobs that are done: what they took, what the first guesses said
 
     def finished(self, job: Job, seconds: float) -> None:
-        self.seen.setdefault(_kind(job), []).append(seconds)
-        self.guessed += _guess(job)
-        self.remaining = [other for other in self.remaining if other.id != job.id]
+        kind = self._kinds.setdefault(_kind(job), _Kind(left=1))
+        self._seen -= kind.seconds
+        self._unseen -= 0.0 if kind.done else kind.guess
+        kind.left -= 1
+        kind.guess -= _guess(job)
+        kind.done += 1
+        kind.took += seconds
+        self._seen += kind.seconds
+        self._took += seconds
+        self._guessed += _guess(job)
 
     def seconds(self) -> float:
-        actual = sum(sum(times) for times in self.seen.values())
-        scale = actual / self.guessed if self.guessed else 1.0
-        left = 0.0
-        for job in self.remaining:
-            times = self.seen.get(_kind(job))
-            left += sum(times) / len(times) if times else scale * _guess(job)
-        return left
+        return max(0.0, self._seen + self._unseen * (self._took / self._guessed if self._guessed else 1.0))
 
 
 def _kind(job: Job) -> str:
@@ -75,7 +99,7 @@ class Progress:
         self.total = len(jobs)
         self.done = 0
         self.side_by_side = side_by_side
-        self.estimate = Estimate(list(jobs))
+        self.estimate = Estimate(jobs)
         self.running: dict[str, _Running] = {}
         self.bars = Bars(
             TextColumn("{task.description}"),

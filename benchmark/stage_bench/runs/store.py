@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -18,6 +19,8 @@ import numpy as np
 from stage_bench import files
 from stage_bench.errors import StageBenchError, shown
 from stage_bench.runs.record import Newer, RunRecord
+
+_WORTH_A_WAIT = 1.0  # seconds of work
 
 
 class Store:
@@ -74,12 +77,15 @@ class Store:
     def put(self, record: RunRecord, predictions: dict[str, np.ndarray] | None = None) -> RunRecord:
         """Write a run; the record goes last, so that it is there only when all of it is."""
         folder = self.folder(record.id)
+        # Shorter ones are not worth a wait for the disk: if the machine fails, checksums tell, and they are made again.
+        sync = sum(record.seconds.get(phase, 0.0) for phase in ("train", "infer")) >= _WORTH_A_WAIT
         if predictions is not None:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **predictions)  # type: ignore[arg-type]
-            files.write_bytes(folder / "predictions.npz", buffer.getvalue())
-            record = replace(record, predictions_sha256=files.sha256(folder / "predictions.npz"))
-        files.write_json(folder / "run.json", record.to_json())
+            data = buffer.getvalue()
+            files.write_bytes(folder / "predictions.npz", data, sync)
+            record = replace(record, predictions_sha256=hashlib.sha256(data).hexdigest())
+        files.write_json(folder / "run.json", record.to_json(), sync)
         return record
 
     def predictions(self, id_: str) -> dict[str, np.ndarray]:

@@ -39,6 +39,7 @@ class Inputs:
     choice: LLMChoice | FeatureChoice | None
     name: str
     _embeddings: dict[int | None, EmbedJob] = field(default_factory=dict)
+    _splits: dict[int | None, str] = field(default_factory=dict)
 
     def pairs(self, seeds: Sequence[tuple[int, int]]) -> Pairs:
         """Seeds (split, initialisation); a split that is fixed has none."""
@@ -48,6 +49,12 @@ class Inputs:
 
     def split(self, seed: int | None) -> Split:
         return self.graph.split(self.protocol, seed or 0)
+
+    def split_fingerprint(self, seed: int | None) -> str:
+        """Drawn once: every backbone asks for the same ones."""
+        if seed not in self._splits:
+            self._splits[seed] = self.split(seed).fingerprint
+        return self._splits[seed]
 
     def embed_job(self, split_seed: int | None) -> EmbedJob:
         """The job that makes the features for a split.
@@ -157,7 +164,7 @@ class _Expansion:
                 "features": _features(cell, backbone),
                 **study,
                 "kind": "train",
-                "split": item.split(split_seed).fingerprint,
+                "split": item.split_fingerprint(split_seed),
                 "init": init_seed,
             }
             job = TrainJob(
