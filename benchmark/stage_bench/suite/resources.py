@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from stage_bench.diffusion.budget import bytes_of
 from stage_bench.llms.spec import LLMChoice
@@ -49,7 +50,7 @@ def of_jobs(choices: Choices, jobs: Iterable[Job]) -> dict[str, Resources]:
 
 
 def _together(own: ResourcesEntry | None, common: ResourcesEntry | None) -> Resources:
-    said = {}
+    said: dict[str, Any] = {}
     for entry in (common, own):
         if entry is not None:
             said |= {key: value for key, value in entry.model_dump().items() if value is not None}

@@ -62,7 +62,7 @@ class Proposals:
     def __init__(self, id_: str, choice: TuningChoice, first: dict[str, Any]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._id, self._choice = id_, choice
-        self._distributions = {name: _distribution(entry) for name, entry in choice.space.items()}
+        self.distributions = {name: _distribution(entry) for name, entry in choice.space.items()}
         self.first = spaces.within(choice.space, first)
         self._points: list[dict[str, Any]] | None = None
         if choice.sampler == "grid":
@@ -82,7 +82,7 @@ class Proposals:
         if values is not None:
             study.enqueue_trial(values)
         trial = study.ask()
-        drawn = spaces.draw(self._choice.space, lambda name: _suggest(trial, name, self._distributions[name]))
+        drawn = spaces.draw(self._choice.space, lambda name: _suggest(trial, name, self.distributions[name]))
         return Proposal(drawn, study, trial)
 
     def importances(self, trials: Sequence[Trial]) -> tuple[dict[str, float], str]:
@@ -95,7 +95,7 @@ class Proposals:
             return {}, f"importances need {FOR_IMPORTANCES} trials carried to their end; there are {len(good)}"
         if len({studies.score(trial, self._choice.metric) for trial in good}) == 1:
             return {}, "all trials came out the same"
-        varied = [name for name in sorted(self._distributions) if len({_key(trial, name) for trial in good}) > 1]
+        varied = [name for name in sorted(self.distributions) if len({_key(trial, name) for trial in good}) > 1]
         always = [name for name in varied if all(name in trial.values for trial in good)]
         if not always:
             return {}, "no option that is on in every trial was varied"
@@ -121,7 +121,7 @@ class Proposals:
             state=_STATES[trial.state],
             value=studies.score(trial, self._choice.metric) if done else None,
             params=trial.values,
-            distributions={name: self._distributions[name] for name in trial.values},
+            distributions={name: self.distributions[name] for name in trial.values},
             intermediate_values={int(step): accuracy for step, accuracy in trial.reports},
             system_attrs=trial.pruning,
         )

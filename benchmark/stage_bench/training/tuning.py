@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stage_bench import files, seals
+from stage_bench import files, full_disk, seals, stopping
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.training import spaces, studies
 from stage_bench.training.options import TuningChoice
@@ -18,11 +18,11 @@ from stage_bench.training.studies import Study, Trial
 
 if TYPE_CHECKING:
     from stage_bench.training.proposals import Proposal, Proposals
+    from stage_bench.training.storages import Storage
 
 SIDE_BY_SIDE = 4
 """Trials that may run at once: each is proposed without a look at the three before it, whether or not they have ended.
 So a study comes out the same whether one process works on it or four do."""
-_WAIT_SECONDS = 0.2  # from one look to the next at what other processes have done
 
 
 class Pruned(Exception):
@@ -85,6 +85,8 @@ def search(
     objective: Objective,
     on_trial: Callable[[int, float], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
+    storage: Storage | None = None,
+    title: str = "",
 ) -> Result:
     """Run the trials that are missing and return the best; the study ends as `studies.counted` says.
 
@@ -94,6 +96,7 @@ def search(
         error makes the trial a failed one, and the study goes on.
     on_trial: told how many trials have ended, and the winner's validation accuracy so far.
     say: told what of the study is damaged.
+    storage: where trials are shared (storages.py); None: in the folder. title: what the study is called there.
 
     Several processes may call this for one study: they share its trials, and each returns once all have ended.
 
@@ -105,8 +108,12 @@ def search(
         return stored
     from stage_bench.training.proposals import Proposals
 
-    study = Study(folder, id_, say)
     proposals = Proposals(id_, choice, first)
+    study = Study(folder, id_, say)
+    if storage is not None:
+        from stage_bench.training.storages import StoredStudy
+
+        study = StoredStudy(folder, id_, say, storage, choice, proposals.distributions, title)
     size = _size(choice)
     seen, problem = 0, ""
     with study.working() as worker:
@@ -120,9 +127,12 @@ def search(
                     return _end(study, choice, proposals, trials, counted, problem)
                 proposal, trial = _begin(study, trials, choice, proposals, worker) or (None, None)
             if trial is None or proposal is None:
-                time.sleep(_WAIT_SECONDS)  # what is left is in the hands of other processes
+                time.sleep(study.pause)  # what is left is in the hands of other processes
             else:
-                ended, error = _carry_out(trial, proposal, objective, choice.pruner != "none")
+                before = study.recorded(trial)
+                ended, error = (
+                    (before, "") if before else _carry_out(trial, proposal, objective, choice.pruner != "none")
+                )
                 problem = problem or error
                 with study.locked():
                     study.write(ended)
@@ -172,10 +182,10 @@ def _begin(
     """Take a trial: one whose process is gone, else a new one; None where there is none to take."""
     wanted = studies.wanted(choice, _size(choice))
     for trial in trials[:wanted]:
-        if not trial.ended and not study.is_alive(trial.worker):
+        if study.is_free(trial):
             known = _known(trials, trial.number)
             if all(earlier.ended for earlier in known):
-                return _taken(study, proposals.next(trial.number, known, trial.values), trial.number, worker)
+                return _taken(study, proposals.next(trial.number, known, trial.values or None), trial.number, worker)
     known = _known(trials, len(trials))
     waits = not all(earlier.ended for earlier in known)
     if waits or len(trials) >= wanted or studies.has_timed_out(trials, choice):
@@ -188,10 +198,9 @@ def _known(trials: list[Trial], number: int) -> list[Trial]:
     return trials[: max(0, number - SIDE_BY_SIDE + 1)]
 
 
-def _taken(study: Study, proposal: Proposal, number: int, worker: str) -> tuple[Proposal, Trial]:
+def _taken(study: Study, proposal: Proposal, number: int, worker: str) -> tuple[Proposal, Trial] | None:
     trial = Trial(number=number, values=proposal.values, worker=worker)
-    study.write(trial)
-    return proposal, trial
+    return (proposal, trial) if study.take(trial) else None
 
 
 def _carry_out(trial: Trial, proposal: Proposal, objective: Objective, prunes: bool) -> tuple[Trial, str]:
@@ -218,6 +227,9 @@ def _carry_out(trial: Trial, proposal: Proposal, objective: Objective, prunes: b
     except Pruned as stop:
         ended = replace(trial, state=studies.PRUNED, error=str(stop))
     except Exception as error:  # options that do not go together, out of memory: the others may do
+        stopping.check()
+        if full_disk.happened(error):  # no fault of the trial's, which is begun again
+            raise
         ended = replace(trial, state=studies.FAILED, error=_reason(error))
         problem = "".join(traceback.format_exception(error))  # as text: the error itself would keep a model alive
     seconds = round(time.perf_counter() - begin, 4)
