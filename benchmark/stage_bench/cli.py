@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stage_bench import printing, stopping
+from stage_bench import full_disk, printing, stopping
 from stage_bench.errors import StageBenchError, shown
 
 if TYPE_CHECKING:
@@ -428,7 +428,7 @@ def main() -> None:
     except StageBenchError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
-        code = 2
+        code = 1 if full_disk.happened(error) else 2
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         code = stopping.EXIT_CODE
@@ -436,13 +436,12 @@ def main() -> None:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
             print(f"error: {shown(error.filename)}: {error.strerror}; choose another folder", file=sys.stderr)
             sys.exit(2)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not full_disk.happened(error):
             if not error.filename:
                 raise
             print(f"error: {shown(error.filename)}: {error.strerror}", file=sys.stderr)
             sys.exit(2)
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"error: the disk is full{where}; make room and run again, what is done is kept", file=sys.stderr)
+        print(f"error: {full_disk.described(error)}", file=sys.stderr)
         code = 1
     except Exception as error:
         show = getattr(error, "show", None)  # click's usage errors know how to print themselves

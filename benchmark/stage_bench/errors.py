@@ -28,3 +28,7 @@ class StageBenchError(Exception):
 
 class JobError(StageBenchError):
     """One job cannot be done. It becomes a `failed` row; the other jobs go on."""
+
+
+class DiskFull(JobError):
+    """There is no room for what jobs leave. The command ends with exit code 1; called again, it goes on from there."""

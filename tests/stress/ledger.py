@@ -27,12 +27,14 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 class Found:
     """finished: what is not to be done or written again, with what tells whether it was. jobs: those of the plan that
     are done. unfinished: kinds of things that were begun. temporary: files that a killed process was writing.
+    whole: diffusions of which every row is there, so that their blocks are no longer needed.
     """
 
     finished: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     jobs: set[str] = field(default_factory=set)
     unfinished: Counter[str] = field(default_factory=Counter)
     temporary: list[str] = field(default_factory=list)
+    whole: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -82,7 +84,7 @@ def kept(before: Found, now: Found) -> list[str]:
     return [
         f"{key} {'was done again' if key in now.finished else 'is lost'}"
         for key, mark in before.finished.items()
-        if now.finished.get(key) != mark
+        if now.finished.get(key) != mark and not any(key.startswith(f"block {id_}/") for id_ in now.whole)
     ]
 
 
@@ -208,8 +210,10 @@ def _diffusion(folder: Path, found: Found) -> None:
     for note in notes:
         _part("range", note, rows, stride, found)
     plan, manifest = _json(folder / "plan.json", found), _json(folder / "manifest.json", found)
+    if rows is not None and len(notes) == -(-len(rows) // stride):
+        found.whole.add(folder.name)
     if manifest:
-        if rows is None or len(notes) != -(-len(rows) // stride):
+        if folder.name not in found.whole:
             found.problems.append(f"{folder}: {len(notes)} ranges of rows, and a manifest")
         found.finished[f"diffusion {folder.name}"] = _mark(folder / "manifest.json")
         return
@@ -219,7 +223,7 @@ def _diffusion(folder: Path, found: Found) -> None:
         size = plan["num_nodes"] * (said["last"] - said["first"]) * 4
         if not block.exists() or block.stat().st_size != size or _digest(block) != said["sha256"]:
             found.problems.append(f"{block}: absent, or another than its note says")
-        elif rows is None or len(notes) < -(-len(rows) // stride):  # else they are no longer needed
+        else:
             found.finished[f"block {folder.name}/{note.stem}"] = _mark(block)
 
 

@@ -12,57 +12,56 @@ from watching import PHASES, Moment
 AT_ANY_TIME = "any"
 
 _TEMPORARY = r"\.[\w.-]+"
-# What is seen of a phase, and how many seconds later the phase may still be going on.
-_SEEN: dict[str, list[tuple[str, str, float]]] = {
-    "starting": [("", "", 4.0), ("renamed to", r"results/logs/.+\.json", 2.0)],
+# What is seen of a phase, how many such events are let pass at most, and how many seconds later it may still go on.
+_SEEN: dict[str, list[tuple[str, str, int, float]]] = {
+    "starting": [("", "", 0, 3.0), ("renamed to", r"results/logs/.+\.json", 0, 1.0)],
     "embedding": [
-        ("made", rf"results/embeddings/{ID}/locks/\d+", 2.0),
-        ("written to", rf"results/embeddings/{ID}/vectors\.npy", 0.0),
-        ("made", rf"results/embeddings/{ID}/shards/{_TEMPORARY}", 0.0),
-        ("renamed to", rf"results/embeddings/{ID}/shards/\d+\.json", 1.0),
-        ("made", rf"results/embeddings/{ID}/{_TEMPORARY}", 0.0),
-        ("renamed to", rf"results/embeddings/{ID}/manifest\.json", 0.0),
+        ("made", rf"results/embeddings/{ID}/locks/\d+", 1, 2.0),
+        ("written to", rf"results/embeddings/{ID}/vectors\.npy", 1, 0.0),
+        ("made", rf"results/embeddings/{ID}/shards/{_TEMPORARY}", 1, 0.0),
+        ("renamed to", rf"results/embeddings/{ID}/shards/\d+\.json", 1, 1.0),
+        ("made", rf"results/embeddings/{ID}/{_TEMPORARY}", 0, 0.0),
+        ("renamed to", rf"results/embeddings/{ID}/manifest\.json", 0, 0.0),
     ],
     "diffusing": [
-        ("made", rf"results/diffusion/{ID}/(parts|rows)/{_TEMPORARY}", 0.0),
-        ("written to", rf"results/diffusion/{ID}/parts/{_TEMPORARY}", 0.0),
-        ("renamed to", rf"results/diffusion/{ID}/parts/.+", 0.0),
-        ("written to", rf"results/diffusion/{ID}/matrix\.npy", 0.0),
-        ("renamed to", rf"results/diffusion/{ID}/rows/.+", 0.0),
-        ("made", rf"results/diffusion/{ID}/{_TEMPORARY}", 0.0),
+        ("made", rf"results/diffusion/{ID}/(parts|rows)/{_TEMPORARY}", 4, 0.0),
+        ("written to", rf"results/diffusion/{ID}/parts/{_TEMPORARY}", 1, 0.0),
+        ("renamed to", rf"results/diffusion/{ID}/parts/.+", 3, 0.0),
+        ("written to", rf"results/diffusion/{ID}/matrix\.npy", 3, 0.0),
+        ("renamed to", rf"results/diffusion/{ID}/rows/.+", 3, 0.0),
+        ("made", rf"results/diffusion/{ID}/{_TEMPORARY}", 2, 0.0),
     ],
     "tuning": [
-        ("made", rf"results/studies/{ID}\.workers/.+", 0.5),
-        ("written to", rf"results/studies/{ID}\.trials\.jsonl", 0.3),
-        ("written to", rf"results/studies/{ID}\.trials\.jsonl", 0.0),
-        ("made", rf"results/studies/{_TEMPORARY}", 0.0),
-        ("renamed to", rf"results/studies/{ID}\.json", 0.0),
+        ("made", rf"results/studies/{ID}\.workers/.+", 0, 0.5),
+        ("written to", rf"results/studies/{ID}\.trials\.jsonl", 3, 0.3),
+        ("written to", rf"results/studies/{ID}\.trials\.jsonl", 3, 0.0),
+        ("made", rf"results/studies/{_TEMPORARY}", 0, 0.0),
+        ("renamed to", rf"results/studies/{ID}\.json", 0, 0.0),
     ],
-    "training": [("made", rf"results/claims/{ID}", 1.0), ("renamed to", rf"results/runs/{ID}/run\.json", 0.5)],
+    "training": [("made", rf"results/claims/{ID}", 1, 1.0), ("renamed to", rf"results/runs/{ID}/run\.json", 0, 0.5)],
     "writing": [
-        ("made", rf"results/runs/{ID}/\.predictions.+", 0.0),
-        ("written to", rf"results/runs/{ID}/\.predictions.+", 0.0),
-        ("renamed to", rf"results/runs/{ID}/predictions\.npz", 0.0),
-        ("made", rf"results/runs/{ID}/\.run.+", 0.0),
-        ("written to", rf"results/runs/{ID}/\.run.+", 0.0),
-        ("renamed to", rf"results/runs/{ID}/run\.json", 0.0),
+        ("made", rf"results/runs/{ID}/\.predictions.+", 1, 0.0),
+        ("written to", rf"results/runs/{ID}/\.predictions.+", 1, 0.0),
+        ("renamed to", rf"results/runs/{ID}/predictions\.npz", 1, 0.0),
+        ("made", rf"results/runs/{ID}/\.run.+", 1, 0.0),
+        ("written to", rf"results/runs/{ID}/\.run.+", 1, 0.0),
+        ("renamed to", rf"results/runs/{ID}/run\.json", 1, 0.0),
     ],
     "reporting": [
-        ("made", rf"reports/{_TEMPORARY}/{_TEMPORARY}", 0.0),
-        ("made", r"reports/stressed/.*", 0.0),
-        ("renamed to", r"reports/stressed/.*", 0.2),
+        ("made", rf"reports/stressed/{_TEMPORARY}", 5, 0.0),
+        ("made", rf"reports/stressed/plots/{_TEMPORARY}", 5, 0.0),
+        ("written to", r"reports/stressed/.*", 11, 0.0),
+        ("renamed to", r"reports/stressed/.*", 11, 0.2),
     ],
 }
-_MOST = {"reporting": 12, "writing": 3, "embedding": 2, "diffusing": 4, "tuning": 4}  # events that are let pass
 
 
 def draw(phase: str, at: random.Random, seconds: float, few: bool = False) -> Moment:
     """A moment of a phase; or at any time within so many seconds of a run. few: the first that fits."""
     if phase == AT_ANY_TIME:
         return Moment(phase, seconds=at.uniform(0.5, seconds))
-    kind, path, later = at.choice(_SEEN[phase])
-    count = at.randint(1, _MOST.get(phase, 1))
-    return Moment(phase, kind, path, 1 if few or not kind else count, at.uniform(0.0, later))
+    kind, path, most, later = at.choice(_SEEN[phase])
+    return Moment(phase, kind, path, 1 + at.randint(0, 0 if few else most), at.uniform(0.0, later))
 
 
 def in_order(counts: dict[str, int], at: random.Random) -> list[str]:
@@ -75,12 +74,10 @@ def in_order(counts: dict[str, int], at: random.Random) -> list[str]:
     return made + ["reporting"] * counts.get("reporting", 0)
 
 
-def shares(counts: dict[str, int], parts: int) -> list[dict[str, int]]:
-    """The same counts, in several parts of about the same size."""
-    found: list[Counter[str]] = [Counter() for _ in range(parts)]
-    for place, phase in enumerate(phase for phase, count in counts.items() for _ in range(count)):
-        found[place % parts][phase] += 1
-    return [dict(part) for part in found]
+def share(counts: dict[str, int], parts: int) -> dict[str, int]:
+    """The first of several parts of about the same size."""
+    places = [phase for phase, count in counts.items() for _ in range(count)]
+    return dict(Counter(places[::parts]))
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:

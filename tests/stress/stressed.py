@@ -129,10 +129,15 @@ class Run:
             self.end()
             raise AssertionError(f"still at work after {seconds:g} s:\n{self.said}") from None
 
-    def kill(self, whole_group: bool) -> None:
-        """SIGKILL, to all its processes or to the first alone, whose workers are to end by themselves."""
+    def kill(self, whole_group: bool) -> bool:
+        """SIGKILL, to all its processes or to the first alone, whose workers are to end by themselves.
+
+        False: it had ended just before, and well.
+        """
         (os.killpg if whole_group else os.kill)(self.pid, signal.SIGKILL)
-        assert self.process.wait() == -signal.SIGKILL
+        code = self.process.wait()
+        assert code in (0, -signal.SIGKILL), self.said
+        return code != 0
 
     def end(self) -> None:
         """Whatever is left of it."""

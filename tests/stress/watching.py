@@ -67,6 +67,7 @@ class Watch:
         self._folders: dict[int, str] = {}
         self.events: list[Event] = []
         self._follow("")
+        self.events.clear()  # that was there before
 
     def __enter__(self) -> Watch:
         return self

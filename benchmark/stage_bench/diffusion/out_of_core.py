@@ -42,7 +42,7 @@ from stage_bench.diffusion.neighbours import Neighbours
 from stage_bench.diffusion.products import Panels
 from stage_bench.diffusion.recipe import Recipe
 from stage_bench.diffusion.rows import MappedRows
-from stage_bench.errors import JobError
+from stage_bench.errors import DiskFull, JobError
 
 SCHEMA_VERSION = 1
 
@@ -85,7 +85,7 @@ def diffuse_to(
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise JobError(f"the disk with {folder} is full: make room and run again; finished blocks are kept") from None
+        raise DiskFull(f"the disk with {folder} is full: make room and run again; finished blocks are kept") from None
     finally:
         lock.release()
 

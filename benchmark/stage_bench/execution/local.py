@@ -17,7 +17,7 @@ from typing import Any
 
 from stage_bench import stopping
 from stage_bench.datasets.textgraph import TextGraph
-from stage_bench.errors import JobError
+from stage_bench.errors import DiskFull, JobError
 from stage_bench.execution import limits
 from stage_bench.execution.claims import Claims
 from stage_bench.execution.devices import SMALL, Devices
@@ -159,6 +159,8 @@ class LocalExecutor:
         self._finish(job, self.here.do(job))
 
     def _finish(self, job: Job, result: Result) -> None:
+        if result.is_full:
+            raise DiskFull(result.text)
         self.queue.end(job, result.text if result.failed else "")
         self._began.pop(job.id, None)
         if result.failed:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stage_bench import out_of_memory, stopping
+from stage_bench import full_disk, out_of_memory, stopping
 from stage_bench.datasets.textgraph import TextGraph
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.execution import costs
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """How a job went: one line, and whether it failed."""
+    """How a job went: one line, and whether it failed. is_full: because the disk is, and so would the others."""
 
     text: str
     failed: bool = False
+    is_full: bool = False
 
 
 @dataclass
@@ -99,6 +100,8 @@ class Runner:
             return Result(", ".join(filter(None, said)))
         except Exception as error:
             stopping.check()  # a library may turn an interruption into an error of its own
+            if full_disk.happened(error):
+                return Result(full_disk.described(error), failed=True, is_full=True)
             return self.fail(job, error)
         finally:
             self._hardware = ""
@@ -119,7 +122,9 @@ class Runner:
                 file.write(f"{job.title}\n{''.join(traceback.format_exception(error))}\n")
             if isinstance(job, (TrainJob, EnsembleJob)):
                 self.store.put(self._record(job, status="failed", error=reason))
-        except OSError as problem:  # a full disk, most likely, which is then also why the job failed
+        except OSError as problem:
+            if full_disk.happened(problem):
+                return Result(full_disk.described(problem), failed=True, is_full=True)
             reason = f"{reason} (nor could this be recorded: {problem.strerror})"
         return Result(reason, failed=True)
 

@@ -27,7 +27,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from stage_bench import files, seals
-from stage_bench.errors import JobError, shown
+from stage_bench.errors import DiskFull, JobError, shown
 
 SCHEMA_VERSION = 3
 _READ = (2, 3)
@@ -124,7 +124,7 @@ class EmbeddingCache:
         every shard's were measured, and no other process was computing shards meanwhile: each would count both.
 
         Raises:
-            JobError: the disk is full; what was written before is kept.
+            DiskFull: what was written before is kept.
         """
         folder = self.root / id_
         shards = list(_shards(rows, shard_rows))
@@ -154,7 +154,7 @@ class EmbeddingCache:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             done = sum(_json(folder / "shards" / f"{shard.stem}.json") is not None for shard in shards)
-            raise JobError(
+            raise DiskFull(
                 f"the disk with {self.root} is full: make room and run again ({done} of {len(shards)} parts of this "
                 "embedding are kept)"
             ) from None
