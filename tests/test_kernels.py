@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from stage_bench.backbones.gcn import GCN
 from stage_bench.backbones.options import GCNOptions, RevGATOptions
 from stage_bench.backbones.revgat import RevGAT
 from stage_bench.dgl_library import dgl
-from stage_bench.kernels import activation, attention, choice, masks, products, row_blocks
+from stage_bench.kernels import activation, attention, choice, compiling, masks, products, row_blocks
 
 ROWS, DIM = 3 * row_blocks.ROWS // 2, 12  # more than one block, the last not full
 TORCH = choice.Choice(fused=False)
@@ -465,6 +466,28 @@ def test_kernels_are_compiled_where_only_this_user_writes(tmp_path):
         where = Path(subprocess.run([sys.executable, "-c", code], **run).stdout.strip())
         assert where.is_relative_to(home) == inside
         assert where.is_dir() == inside, "a folder for one process goes with it"
+
+
+def test_each_state_of_the_sources_is_compiled_into_a_folder_of_its_own(tmp_path):
+    """Else an index of new sources could be left with compiled functions of old ones (numba writes the index first)."""
+    package = Path(compiling.__file__).parents[1]
+    named = {str(path.relative_to(package)) for path in package.rglob("*.py") if "@njit" in path.read_text()}
+    assert named == set(compiling.SOURCES)
+    copy = tmp_path / "code" / "stage_bench"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(copy.parent)}
+    code = "from stage_bench.kernels import compiling; import os; print(os.environ['NUMBA_CACHE_DIR'])"
+
+    def where() -> str:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        return done.stdout.strip()
+
+    before = where()
+    assert where() == before
+    os.utime(copy / compiling.SOURCES[0], ns=(0, 0))
+    assert Path(where()).parent == Path(before).parent
+    assert where() != before
 
 
 def test_every_kernel_is_compiled_before_training():

@@ -1,25 +1,40 @@
 """Compiling the kernels: once on a machine, before anything is on a clock, by one process at a time.
 
 numba writes a compiled function's index before the function. Two processes that compile the same at once could mix them
-up, and every later one would run the wrong code: so all of it happens here, behind a lock.
+up, and every later one would run the wrong code: so all of it happens here, behind a lock. A process that is killed in
+between, or finds no room on the disk, leaves an index that points to whatever function of that name was there before.
+Nor does numba see that a function in another file, which is part of a compiled one, has changed. So each state of the
+sources has a folder of its own, in which there is no older function.
 """
 
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import shutil
 import tempfile
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+SOURCES = ("kernels/activation.py", "kernels/attention.py", "kernels/masks.py", "training/blocks.py")
+"""The files with compiled functions, below the package."""
+
+
+def _state() -> str:
+    """Of the sources, as numba tells them apart, and of what compiles them."""
+    package = Path(__file__).parents[1]
+    stamps = [(name, status.st_mtime_ns, status.st_size) for name in SOURCES for status in [(package / name).stat()]]
+    return hashlib.sha256(repr((str(package), version("numba"), stamps)).encode()).hexdigest()[:16]
+
 
 def _cache() -> Path:
     """A folder of this user's alone: what numba finds in its cache it runs."""
-    folder = user_cache_path("stage-bench") / "kernels"
+    folder = user_cache_path("stage-bench") / "kernels" / _state()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
