@@ -15,6 +15,8 @@ from stage_bench.runs import holdings
 ASIDE = "damaged"
 """The folder in a results folder that damaged things are moved to."""
 
+_ONE = {"runs": "run", "embeddings": "embedding", "studies": "study", "answers": "answer"}
+
 MADE_AGAIN = "it is sound now, or gone"
 
 
@@ -137,7 +139,10 @@ def _mended(outcome: Outcome) -> Line:
 
 def _summed_up(findings: Findings, outcomes: Sequence[Outcome] | None) -> str:
     known = [(kind.name, findings.checked[kind.name]) for kind in holdings.KINDS if findings.checked[kind.name]]
-    said = ", ".join(f"{count:,} {name}{_unfinished(findings.unfinished[name])}" for name, count in known)
+    said = ", ".join(
+        f"{count:,} {_ONE.get(name, name) if count == 1 else name}{_unfinished(findings.unfinished[name])}"
+        for name, count in known
+    )
     problems = len(findings.problems)
     if not problems:
         end = "nothing is wrong"
