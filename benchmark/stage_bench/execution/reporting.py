@@ -139,7 +139,8 @@ def make(
     runs = check_runs(pd.DataFrame(list(found_rows), columns=list(RUN_COLUMNS)))
     facts, runs = selecting.select(facts, runs, wanted or {})
     kept = set(runs["id"])
-    details = {id_: _detail(record, plan) for id_, record in found_records.items() if id_ in kept}
+    labels = {job.id: f"{job.inputs} {job.backbone}".strip() for job in plan.runs}
+    details = {id_: _detail(record, labels) for id_, record in found_records.items() if id_ in kept}
     return report.make(
         facts,
         runs,
@@ -171,9 +172,8 @@ def _hits(
     return found
 
 
-def _detail(record: RunRecord, plan: Plan) -> dict[str, Any]:
-    """What the page says of one run beyond its row."""
-    labels = {job.id: f"{job.inputs} {job.backbone}".strip() for job in plan.runs}
+def _detail(record: RunRecord, labels: Mapping[str, str]) -> dict[str, Any]:
+    """What the page says of one run beyond its row. labels: of the plan's runs, by id."""
     environment = {"versions": record.versions, "hardware": record.hardware, "commit": record.commit}
     return {
         "configuration": record.content,

@@ -156,8 +156,9 @@ def _between(ordered: Array, share: float) -> Array:
 def _weights(size: int) -> Array:
     """Bootstrap weights [size, RESAMPLES]: how often each value is drawn, divided by `size`."""
     drawn = np.random.default_rng([_SEED, size]).integers(0, size, size=(RESAMPLES, size))
-    counts = np.stack([(drawn == value).sum(axis=1) for value in range(size)])
-    return counts.astype(np.float64) / size
+    places = drawn + size * np.arange(RESAMPLES)[:, None]
+    counts = np.bincount(places.ravel(), minlength=size * RESAMPLES).reshape(RESAMPLES, size)
+    return np.ascontiguousarray(counts.T.astype(np.float64)) / size
 
 
 def _independent(samples: Sequence[Sequence[float]], names: Sequence[str], resamples: int) -> Array:

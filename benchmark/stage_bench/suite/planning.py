@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from stage_bench import registry
@@ -39,7 +40,7 @@ class Plan:
     left_out: tuple[str, ...] = ()
     load_seconds: dict[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def runs(self) -> list[RunJob]:
         return [job for job in self.jobs if isinstance(job, (TrainJob, EnsembleJob))]
 
