@@ -210,7 +210,8 @@ def test_times_are_ranked_in_one_hardware_class_only() -> None:
         run("b", backbone="b", train_seconds=1.0, test_accuracy=0.7, **mine),
         run("c", backbone="c", train_seconds=9.0, test_accuracy=0.75, **mine),
         run("gpu", backbone="gpu", train_seconds=0.1, test_accuracy=0.95, hardware="GPU"),
-        *several("both", [0.6], train_seconds=0.1, hardware="GPU"), run("both-1", backbone="both", split_seed=1, **mine),
+        *several("both", [0.6], train_seconds=0.1, hardware="GPU"),
+        run("both-1", backbone="both", split_seed=1, **mine),
     )  # fmt: skip
     assert {name: cost.time_rank for name, cost in found.items()} == {"a": 2, "b": 1, "c": 3, "gpu": None, "both": None}
     assert {name for name, cost in found.items() if cost.compared} == {"a", "b", "c"}
