@@ -57,7 +57,7 @@ def _begun(what: str, url: str, advice: str) -> Asked:
         try:
             requests.head(url, timeout=SECONDS, allow_redirects=False).close()
             asked.why = ""
-        except (requests.RequestException, ValueError) as error:
+        except Exception as error:  # whatever it is, the server cannot be reached by it
             asked.why = type(error).__name__
 
     asked.thread = threading.Thread(target=wait, name=what, daemon=True)

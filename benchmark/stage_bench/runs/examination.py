@@ -14,7 +14,7 @@ from stage_bench.errors import StageBenchError
 from stage_bench.features.source import predictions_id
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs import holdings, remains
-from stage_bench.runs.findings import ASIDE, Findings, Problem
+from stage_bench.runs.findings import ASIDE, Findings, Problem, counted
 from stage_bench.runs.holdings import PARTIAL, Kind
 from stage_bench.runs.record import Newer
 from stage_bench.runs.row_files import Damaged
@@ -198,18 +198,19 @@ class _Look:
 
     def _notes(self) -> Iterator[str]:
         if self.found.failed:
-            yield f"{self.found.failed:,} runs failed: `stage-bench run` tries them again, show run ID says why"
+            yield f"{counted(self.found.failed, 'run')} failed: `stage-bench run` tries again, show run ID says why"
         if self.unsealed:
-            yield f"{self.unsealed:,} runs are of before records had checksums: a changed number in them would not show"
+            runs = counted(self.unsealed, "run")
+            yield f"{runs} of before records had checksums: a changed number there would not show"
         links = [link for name in holdings.FOLDERS for link in _links(self.results / name)]
         if links:
-            yield f"{len(links):,} symbolic links are not followed, the first is {links[0]}"
+            yield f"{counted(len(links), 'symbolic link')} not followed, the first is {links[0]}"
         for path in holdings.strangers(self.results):
             yield f"{path} is no part of a results folder"
         aside = self.results / ASIDE
         if aside.is_dir():
-            count = sum(1 for _ in aside.iterdir())
-            yield f"{aside} holds {count:,} things that were set aside: remove it when you have no more use for them"
+            things = counted(sum(1 for _ in aside.iterdir()), "thing")
+            yield f"{aside} holds {things} set aside: remove it when you have no more use for that"
 
 
 def _kind(name: str) -> Kind:

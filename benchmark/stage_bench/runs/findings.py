@@ -79,6 +79,10 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def lines(findings: Findings, outcomes: Sequence[Outcome] | None = None) -> Iterator[Line]:
     """What is to be said of a look, and of what was mended; the last line sums it up."""
     if outcomes is None:
@@ -88,7 +92,7 @@ def lines(findings: Findings, outcomes: Sequence[Outcome] | None = None) -> Iter
     else:
         yield from map(_mended, outcomes)
     for remains in findings.remains:
-        end = "killed processes left them, --fix removes them" if outcomes is None else "removed"
+        end = "left by what was killed, --fix removes that" if outcomes is None else "removed"
         yield Line(f"{remains.what}: {end}")
     for note in findings.notes:
         yield Line(shown(note))
@@ -147,7 +151,7 @@ def _summed_up(findings: Findings, outcomes: Sequence[Outcome] | None) -> str:
     if not problems:
         end = "nothing is wrong"
     else:
-        end = f"{problems:,} {'problem' if problems == 1 else 'problems'}"
+        end = counted(problems, "problem")
         if outcomes is not None:
             end += f", {sum(outcome.is_mended for outcome in outcomes):,} of them mended"
     return f"{findings.results}: {said or 'nothing'} checked; {end}"

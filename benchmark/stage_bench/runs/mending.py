@@ -16,7 +16,7 @@ def mend(findings: Findings) -> list[Outcome]:
     for left in list(findings.remains):
         if why := remains.remove(left):
             findings.remains.remove(left)
-            problem = Problem("remains", "", findings.results, f"{left.what} are left over", "they do no harm")
+            problem = Problem("remains", "", findings.results, f"{left.what} left over", "that does no harm")
             findings.problems.append(problem)
             outcomes.append(Outcome(problem, None, why))
     return outcomes
@@ -49,13 +49,13 @@ def _move(problem: Problem, place: Path) -> Path:
         number += 1
         target = place / f"{name}-{number}"
     place.mkdir(exist_ok=True)
-    first, *others = problem.aside
+    first, *others = (path for path in problem.aside if path.exists())
     if first.is_dir():
         shutil.move(first, target)
         for other in others:
             shutil.move(other, place / f"{target.name}-with-{other.name}")
         return target
     target.mkdir()
-    for path in problem.aside:
+    for path in (first, *others):
         shutil.move(path, target / path.name)
     return target

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stage_bench.runs import holdings, working
-from stage_bench.runs.findings import Remains
+from stage_bench.runs.findings import Remains, counted
 
 OLD_SECONDS = 3600.0
 """What nobody has written to for so long belongs to no process that is at work."""
@@ -24,23 +24,23 @@ def find(results: Path) -> Iterator[Remains]:
     temporary = [path for name in holdings.FOLDERS for path in _temporary(results / name) if _is_old(path)]
     if temporary:
         megabytes = sum(path.lstat().st_size for path in temporary) / 1e6
-        yield Remains(f"{len(temporary):,} temporary files ({megabytes:,.1f} MB)", tuple(temporary))
+        yield Remains(f"{counted(len(temporary), 'temporary file')} ({megabytes:,.1f} MB)", tuple(temporary))
     merged = [path for name in holdings.FOLDERS for path in (results / name).glob(f".*{_MERGING}") if _is_old(path)]
     if merged and working.is_free(results / f"{_MERGING}.lock"):
-        yield Remains(f"{len(merged):,} half-filled folders of a merge", tuple(merged))
+        yield Remains(f"{counted(len(merged), 'half-filled folder')} of a merge", tuple(merged))
     interrupted = [path for path in _interrupted(results / "runs") if _is_old(path)]
     if interrupted:
-        yield Remains(f"{len(interrupted):,} folders of runs that were interrupted", tuple(interrupted))
+        yield Remains(f"{counted(len(interrupted), 'folder')} of interrupted runs", tuple(interrupted))
     for kind, name in (("embeddings", "work"), ("diffusion", "parts")):
         inner = [path.with_name(name) for path in (results / kind).glob("*/manifest.json")]
         old = [path for path in inner if path.is_dir() and _is_old(path)]
         idle = [path for path in old if working.is_idle(results, kind, path.parent.name)]
         if idle:
-            yield Remains(f"{len(idle):,} folders {name}/ of finished {kind}", tuple(idle))
+            yield Remains(f"{counted(len(idle), 'folder')} {name}/ of finished {kind}", tuple(idle))
     workers = [path for path in (results / "studies").glob("*.workers/*") if working.is_free(path)]
     claims = [path for path in (results / working.CLAIMS).glob("*") if working.is_free(path)]
     if marks := [*workers, *claims]:
-        yield Remains(f"{len(marks):,} marks of processes that were killed at their work", tuple(marks))
+        yield Remains(f"{counted(len(marks), 'mark')} of processes at work", tuple(marks))
 
 
 def remove(remains: Remains) -> str:
