@@ -451,7 +451,7 @@ def main() -> None:
             raise
         code = getattr(error, "exit_code", 2)
     if stopping.asked():  # whatever the interruption was turned into on its way
-        code = stopping.EXIT_CODE
+        stopping.leave()
     sys.exit(code if isinstance(code, int) else 0)
 
 

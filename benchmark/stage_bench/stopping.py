@@ -7,6 +7,8 @@ on disk by then is kept: files are whole or not there.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import multiprocessing
 import os
 import select
@@ -15,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 GRACE = 10.0  # seconds from the first signal to the end of the process, at most
 EXIT_CODE = 130
@@ -43,6 +45,15 @@ def check() -> None:
     """Raises KeyboardInterrupt where this process was told to stop, and something in between has swallowed that."""
     if _asked.is_set():
         raise KeyboardInterrupt
+
+
+def leave() -> NoReturn:
+    """The end of a process that was told to stop. To take torch apart would take longer than anybody waits."""
+    atexit._run_exitfuncs()  # others than those of modules have something to tidy up
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(EXIT_CODE)
 
 
 def _interrupt(number: int, frame: Any) -> None:

@@ -106,6 +106,8 @@ class Run:
                 stderr=said,
                 env={**env, "NO_COLOR": "1", "COLUMNS": "200"},
                 start_new_session=True,
+                # Where the tests run in a shell's background Ctrl-C is ignored, and so it would be by what they start.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         self.began = time.monotonic()
 
@@ -134,7 +136,8 @@ class Run:
 
         False: it had ended just before, and well.
         """
-        (os.killpg if whole_group else os.kill)(self.pid, signal.SIGKILL)
+        if self.process.poll() is None:
+            (os.killpg if whole_group else os.kill)(self.pid, signal.SIGKILL)
         code = self.process.wait()
         assert code in (0, -signal.SIGKILL), self.said
         return code != 0

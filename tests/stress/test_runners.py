@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 
 import ledger
+import moments
 import stressed
 import watching
 
@@ -53,18 +54,17 @@ def test_two_runners(undisturbed, tmp_path, tell, later):
     tell(f"two runners, the second {pause:.1f} s later: {runs[0].seconds:.1f} s; {found}")
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_one_of_two_runners_is_killed(undisturbed, tmp_path, tell, number):
+@pytest.mark.parametrize("phase", ["embedding", "diffusing", "tuning"])
+def test_one_of_two_runners_is_killed(undisturbed, tmp_path, tell, phase):
     """The other takes over what it had in hand."""
-    at = random.Random(number)
+    at = random.Random(phase)
+    moment = moments.draw(phase, at, 0.0, few=True)
     root = tmp_path / "root"
     root.mkdir()
     with watching.Watch(root) as watch:
         runs = [stressed.Run(undisturbed.subject, root, workers) for workers in (1, 2)]
-        due = at.uniform(5.0, 0.9 * min(60.0, undisturbed.seconds) + 5.0)
         victim, other = at.sample(runs, 2)
-        while victim.seconds < due and victim.process.poll() is None:
-            watch.listen(0.05)
+        assert watch.until(moment, lambda: victim.process.poll() is not None, stressed.LIMIT), victim.said
         assert victim.kill(whole_group=at.random() < 0.5), "it was done before"
         before = ledger.look(root)
         last = watch.events[-1]
@@ -74,4 +74,4 @@ def test_one_of_two_runners_is_killed(undisturbed, tmp_path, tell, number):
     assert not done_twice(watch)
     found = undisturbed.check(root)
     assert not ledger.kept(before, found)
-    tell(f"one of two killed after {due:.1f} s ({last}): the other ended after {other.seconds:.1f} s; {found}")
+    tell(f"one of two killed at {last}: the other ended after {other.seconds:.1f} s; {found}")

@@ -18,6 +18,7 @@ import watching
 pytestmark = pytest.mark.stress
 
 AT_MOST = 10.0  # seconds from the signal to the end
+QUIET = 40.0  # seconds of the suite on two cores that nobody else uses; on a machine that is slower a stop is, too
 PHASES = ["starting", "embedding", "diffusing", "writing", "tuning", "training", "reporting"]
 
 
@@ -34,7 +35,7 @@ def stop(run: stressed.Run, number: signal.Signals, to_all: bool, twice: bool) -
     for _ in range(1 + twice):
         (os.killpg if to_all else os.kill)(run.pid, number)
         time.sleep(0.2 if twice else 0.0)
-    run.wait(AT_MOST + 10)
+    run.wait(60)
     return time.monotonic() - begin
 
 
@@ -66,7 +67,8 @@ def test_a_stop_in_each_phase(undisturbed, tmp_path, tell, number, to_all, twice
         what = f"{number.name} {'twice ' if twice else ''}{phase:<10}"
         tell(f"{what} ended after {seconds:4.1f} s, saying: {last}; {found}")
         assert run.process.returncode == 130, run.said
-        assert seconds < (3.0 if twice else AT_MOST), run.said
+        slowness = max(1.0, undisturbed.seconds / QUIET)
+        assert seconds < (3.0 if twice else AT_MOST) * slowness, run.said
         assert not run.left(within=1.0)
         assert "Traceback" not in run.said, run.said
         assert not (broken := ledger.kept(before, found)), broken
