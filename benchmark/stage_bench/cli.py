@@ -224,7 +224,7 @@ def report(
         if compare:
             raise StageBenchError("--compare is for a runs.csv; a suite says what to compare with under `compare:`")
         console, folders = _start(data, results, reports, "auto", plugin)
-        running.check_folders(folders)
+        running.check_folders(folders, reports_only=True)
         plan = running.make_plan(suite, folders, available=available)
         if not results.is_dir():
             raise StageBenchError(f"--results {results}: there is no such folder")

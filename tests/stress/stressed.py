@@ -87,20 +87,28 @@ class Run:
     """`stage-bench run`, in a session of its own; what it says goes to a file beside its results.
 
     root: where `results` and `reports` are. inside: a command that runs another one somewhere else (disks.py).
+    notes: where what it says goes, if not to `root`. command: another one than `run`, which takes no --workers.
     """
 
     def __init__(
-        self, subject: Subject, root: Path, workers: int = 2, inside: Sequence[str] = (), notes: Path | None = None
+        self,
+        subject: Subject,
+        root: Path,
+        workers: int = 2,
+        inside: Sequence[str] = (),
+        notes: Path | None = None,
+        command: str = "run",
     ) -> None:
         place = notes or root
         place.mkdir(parents=True, exist_ok=True)
         self._said = place / f"said-{sum(1 for _ in place.glob('said-*')):03d}"
-        command = [*inside, str(SCRIPT), "run", str(subject.suite), "--device", "cpu", "--workers", str(workers)]
-        command += ["--results", str(root / "results"), "--reports", str(root / "reports")]
+        words = [*inside, str(SCRIPT), command, str(subject.suite)]
+        words += ["--device", "cpu", "--workers", str(workers)] if command == "run" else []
+        words += ["--results", str(root / "results"), "--reports", str(root / "reports")]
         env = {key: value for key, value in os.environ.items() if key != "STAGE_BENCH_DATA"}
         with self._said.open("wb") as said:
             self.process = subprocess.Popen(
-                command,
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=said,

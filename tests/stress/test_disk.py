@@ -84,6 +84,20 @@ def test_folders_that_cannot_be_written(undisturbed, tmp_path, done):
     assert listed(root) == before
 
 
+def test_results_that_cannot_be_written_can_be_reported(undisturbed, tmp_path):
+    """A report only reads them, and may go somewhere else."""
+    root = tmp_path / "root"
+    shutil.copytree(undisturbed.subject.suite.parent / "undisturbed" / "results", root / "results")
+    before = listed(root)
+    with disks.namespace() as there:
+        there.mount("--bind", root / "results", root / "results")
+        there.mount("-o", "remount,ro,bind", root / "results")
+        run = stressed.Run(undisturbed.subject, root, 1, there.inside, tmp_path / "notes", "report")
+        assert run.wait() == 0, run.said
+    undisturbed.check(root)
+    assert [line for line in listed(root) if "/reports" not in line[0]] == before
+
+
 def listed(root: Path) -> list[tuple[str, int, int]]:
     paths = sorted(root.rglob("*"))
     return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths]

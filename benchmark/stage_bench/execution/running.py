@@ -182,13 +182,14 @@ def _counted(jobs: Sequence[Job]) -> str:
     return f"{len(jobs)} job{'s' if len(jobs) != 1 else ''} ({named}{', ...' if len(jobs) > 3 else ''})"
 
 
-def check_folders(folders: Folders) -> None:
-    """Before anything is done: can what will be made be written?
+def check_folders(folders: Folders, reports_only: bool = False) -> None:
+    """Before anything is done: can what will be made be written? reports_only: results are read alone.
 
     Raises:
         StageBenchError: a folder, or where it would be made, cannot be written.
     """
-    for path, option in ((folders.results, "--results"), (folders.reports, "--reports")):
+    written = [(folders.results, "--results"), (folders.reports, "--reports")]
+    for path, option in written[reports_only:]:
         above = next(place for place in (path, *path.absolute().parents) if place.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             why = f"no permission to write in {above}" if above.is_dir() else f"{above} is in the way"
