@@ -11,12 +11,12 @@ import numpy as np
 import pandas
 import pytest
 
-from conftest import NUM_NODES
 from stage_bench.datasets import folder
 from stage_bench.datasets.spec import DatasetSpec
 from stage_bench.datasets.textgraph import TextGraph, clean_edges
 
 TEXT = "text: '{t}'\n"
+NUM_NODES = 40  # of the fixture tiny_folder
 
 Folder = Callable[..., Path]
 
