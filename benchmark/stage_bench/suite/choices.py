@@ -25,7 +25,6 @@ from stage_bench.suite.schema import MOST_SEEDS, BackboneEntry, DatasetEntry, En
 from stage_bench.suite.tuning_choices import choose_tuning
 from stage_bench.training.options import TrainingOptions, TuningOptions, unread
 
-
 _MOST_RUNS = 1_000_000  # a plan holds each of them
 
 
