@@ -92,7 +92,7 @@ def reporting_of(place: Path, said: list[str]) -> Any:
     plan, folders = planned(place)
     store = Store(folders.results, said.append)
     records = reporting.records(plan, store)
-    return reporting.make(plan, reporting.rows(plan, records, store), records, store)
+    return reporting.make(plan, reporting.rows(plan, store, records), records, store)
 
 
 def board(place: Path, said: list[str] | None = None) -> dict[str, Any]:

@@ -408,7 +408,7 @@ def rows(place: Path) -> list[dict[str, Any]]:
     folders = running.Folders(place, place / "results", place / "reports")
     plan = running.make_plan(place / "suite.yaml", folders)
     store = Store(place / "results")
-    return reporting.rows(plan, reporting.records(plan, store), store)
+    return reporting.rows(plan, store)
 
 
 def table(place: Path) -> dict[str, dict[str, Any]]:

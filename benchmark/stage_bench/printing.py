@@ -56,7 +56,7 @@ def report(
 
     store = Store(folders.results, lambda line: say(console, line))
     records = reporting.records(plan, store)
-    rows = reporting.rows(plan, records, store)
+    rows = reporting.rows(plan, store, records)
     counts = reporting.counts(rows)
     if not counts["done"] and not counts["failed"]:
         say(console, "no run is there yet, so there is no leaderboard")

@@ -39,8 +39,13 @@ def records(plan: Plan, store: Store) -> dict[str, RunRecord]:
     return {id_: record for id_, record in found.items() if record is not None}
 
 
-def rows(plan: Plan, found_records: Mapping[str, RunRecord], store: Store) -> list[dict[str, Any]]:
-    """One row of runs.csv for each run of the plan. Names are the plan's: a run may serve two suites."""
+def rows(plan: Plan, store: Store, found_records: Mapping[str, RunRecord] | None = None) -> list[dict[str, Any]]:
+    """One row of runs.csv for each run of the plan. Names are the plan's: a run may serve two suites.
+
+    found_records: what `records` gave; None: they are read.
+    """
+    if found_records is None:
+        found_records = records(plan, store)
     labels = {job.id: job.backbone for job in plan.runs}
     manifest = cache(EmbeddingCache(store.results / "embeddings", store.warn).manifest)
     found = []
@@ -105,6 +110,18 @@ def studies(
     return found
 
 
+def write(
+    plan: Plan, found_rows: Sequence[dict[str, Any]], reports: Path, results: Path
+) -> tuple[pd.DataFrame, list[Path]]:
+    """Write `<reports>/<suite>/` from what `rows` gave; the board, and the paths of what was written."""
+    from stage_bench.leaderboard import writing
+    from stage_bench.leaderboard.files import file_stem
+
+    store = Store(results)
+    report = make(plan, found_rows, records(plan, store), store)
+    return report.board, writing.write(reports / file_stem(report.facts.suite), report)
+
+
 def make(
     plan: Plan,
     found_rows: Sequence[dict[str, Any]],
@@ -134,7 +151,7 @@ def make(
         compare=suite.compare,
         models=[_model(spec) for spec in _models(plan)],
         studies=studies(plan, store.results, tuned, store.warn),
-        other_data=list(other_data),
+        other_data=[name for name in other_data if name in _mistaken(plan)],
     )
     runs = check_runs(pd.DataFrame(list(found_rows), columns=list(RUN_COLUMNS)))
     facts, runs = selecting.select(facts, runs, wanted or {})
@@ -210,10 +227,15 @@ def _other_data(plan: Plan) -> dict[str, str]:
         spec = registry.specs("datasets").get(name)
         if spec is not None and spec.nodes not in (None, graph.num_nodes):
             found[name] = (
-                f"{name} has {graph.num_nodes:,} nodes here and {spec.nodes:,} where numbers were published: other "
-                "data, so that those are not shown"
+                f"{name} has {graph.num_nodes:,} nodes here and {spec.nodes:,} where numbers were published: other data"
             )
     return found
+
+
+def _mistaken(plan: Plan) -> list[str]:
+    """Datasets that have the size of another registered one, such as TAPE's subset under the full graph's name."""
+    sizes = {spec.nodes: name for name, spec in registry.specs("datasets").items() if spec.nodes is not None}
+    return [name for name, graph in plan.graphs.items() if sizes.get(graph.num_nodes, name) != name]
 
 
 def _incomparable(plan: Plan, numbers: pd.DataFrame, other_data: Mapping[str, str]) -> list[str]:
