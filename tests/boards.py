@@ -85,5 +85,3 @@ def example() -> pd.DataFrame:
         run("odd", dataset="a|b/<i>", split="x", backbone="my_gcn", train_seconds=None, test_accuracy=0.5),
     ]  # fmt: skip
     return frame(*runs)
-
-

@@ -17,8 +17,6 @@ def published_folder(tmp_path: Path) -> Path:
     return boards.write_published(tmp_path / "published")
 
 
-
-
 def test_a_complete_row() -> None:
     (row,) = built(*several("gcn", [0.8, 0.9], hardware="cpu", parameters=7, peak_memory_mb=3.0))
     assert (row["origin"], row["status"], row["source"], row["n_runs"]) == ("reproduced", "ok", "test", 2)

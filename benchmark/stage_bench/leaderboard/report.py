@@ -27,7 +27,8 @@ class Facts:
     missing; models: facts about the embedding models (wording.MODEL_FACTS); studies: what tuning left
     (training/tuning.py `summary`, with the names of its row); versions: software to version; selection: what a filter
     kept of a larger report, empty for a whole one; other_data: datasets that bear a published dataset's name and are
-    another's data, so that published numbers do not stand beside ours; source: where reproduced rows say they come from.
+    another's data, so that published numbers do not stand beside ours; source: what reproduced rows say of where they
+    come from.
     """
 
     suite: str
