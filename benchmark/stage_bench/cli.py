@@ -86,6 +86,7 @@ def run(
 ) -> None:
     """Do what is missing of a suite, then write and show its leaderboard."""
     from stage_bench.execution import running
+    from stage_bench.suite import resources
 
     console, folders = _start(data, results, reports, device, plugin)
     options = running.options(executor, max_failures, job_time, job_memory)
@@ -93,6 +94,8 @@ def run(
     plan = running.make_plan(suite, folders, lambda line: printing.note(console, line), available)
     for line in plan.left_out:
         printing.say(console, line)
+    if executor == "local" and resources.of_jobs(plan.choices, plan.jobs):
+        printing.say(console, "resources: are reserved on a cluster; this machine reserves nothing")
     leave = retry_failed is False
     jobs = running.todo(plan, folders, lambda line: printing.say(console, line), leave)
     printing.say(console, f"{plan.choices.suite.name}: {len(plan.jobs)} jobs, {len(jobs)} to do")
