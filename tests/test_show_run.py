@@ -211,7 +211,7 @@ def test_without_results(tmp_path, stage_bench):
         "error: unknown kind 'rum'; did you mean 'run'? (valid: backbone, dataset, feature, llm, run)\n",
     )
     code, _, err = stage_bench("check", "run", "abcdef")
-    assert (code, err) == (2, "error: unknown kind 'run' (valid: backbone, dataset, feature, llm)\n")
+    assert (code, err) == (2, "error: unknown kind 'run' (valid: backbone, dataset, feature, llm, report)\n")
 
 
 @pytest.mark.parametrize(

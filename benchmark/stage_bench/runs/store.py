@@ -78,7 +78,8 @@ class Store:
         """Write a run; the record goes last, so that it is there only when all of it is."""
         folder = self.folder(record.id)
         # Shorter ones are not worth a wait for the disk: if the machine fails, checksums tell, and they are made again.
-        sync = sum(record.seconds.get(phase, 0.0) for phase in ("train", "infer")) >= _WORTH_A_WAIT
+        spent = (record.seconds.get(phase) for phase in ("train", "infer"))
+        sync = sum(value for value in spent if isinstance(value, (int, float))) >= _WORTH_A_WAIT
         if predictions is not None:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **predictions)  # type: ignore[arg-type]
