@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,6 +150,15 @@ class Run:
         code = self.process.wait()
         assert code in (0, -signal.SIGKILL), self.said
         return code != 0
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Its processes stand still."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGSTOP)
+        yield
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGCONT)
 
     def end(self) -> None:
         """Whatever is left of it."""
