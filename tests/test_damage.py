@@ -702,6 +702,25 @@ def test_run_says_it_and_does_it_again(place, before, stage_bench):
     assert err.count("\n") == 1
 
 
+def test_parts_of_another_embedding_are_none(tmp_path):
+    """Of as many rows and columns, sound in themselves, and not finished: no manifest tells them apart."""
+    said: list[str] = []
+    cache = EmbeddingCache(tmp_path, said.append)
+
+    def compute(shards):
+        yield from ((shard, np.full((20, 3), 2.0, np.float32), {"seconds": 1.0}) for shard in shards)
+
+    for id_, value in (("one", 1.0), ("two", 2.0)):
+        made = np.full((20, 3), value, np.float32)
+        cache.write(id_, 20, 20, lambda shards, made=made: ((shard, made, {"seconds": 1.0}) for shard in shards), {})
+        (tmp_path / id_ / "manifest.json").unlink()
+    shutil.rmtree(tmp_path / "two")
+    (tmp_path / "one").rename(tmp_path / "two")
+    cache.write("two", 20, 20, compute, {})
+    assert len(said) == 1
+    assert np.array_equal(cache.read("two"), np.full((20, 3), 2.0))
+
+
 def test_a_part_of_many_is_made_again_and_no_other(tmp_path):
     said: list[str] = []
     cache = EmbeddingCache(tmp_path, said.append)

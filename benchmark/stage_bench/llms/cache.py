@@ -261,7 +261,7 @@ class EmbeddingCache:
             "sha256": _sha256(vectors),
             "spent": {key: round(value, 6) for key, value in spent.items()},
         }
-        files.write_json(self.root / id_ / "shards" / f"{shard.stem}.json", seals.sealed(note))
+        files.write_json(self.root / id_ / "shards" / f"{shard.stem}.json", seals.sealed(note, id_))
 
     def _vectors(self, id_: str, rows: int) -> np.ndarray | None:
         """The whole array, whatever is in it yet; None where there is no such file or it is not what it should be.
@@ -286,7 +286,7 @@ class EmbeddingCache:
         note = _json(self.root / id_ / "shards" / f"{shard.stem}.json")
         if note is None or vectors is None or not isinstance(note.get("spent"), dict):
             return False
-        if seals.problem(note, needed=False):
+        if seals.problem(note, needed=False, context=id_):
             return False
         return note.get("start") == shard.start and note.get("sha256") == _sha256(vectors[shard.start : shard.stop])
 
