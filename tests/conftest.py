@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,10 @@ from stage_bench.suite import planning
 from stage_bench.suite.choices import choose
 from stage_bench.suite.planning import Plan
 from stage_bench.suite.reading import read
+
+# A shell without job control starts what runs in the background deaf to Ctrl-C, and the commands of the tests with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 NUM_NODES = 40
