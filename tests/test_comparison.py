@@ -90,6 +90,43 @@ def test_without_runs_welchs_test_on_what_the_board_says() -> None:
     assert (row["verdict"], row["p"]) == ("unchanged", None)
 
 
+def test_a_board_that_says_little_is_compared_as_far_as_that_goes(tmp_path: Path) -> None:
+    """Deviations without a number of runs, of no run, or so small that their squares are none."""
+    good = board.to_csv(board.build(frame(*several("a", BEFORE)), published.none(), "x"))
+    (tmp_path / "leaderboard-a.csv").write_text(good)
+    before = resulting.read(tmp_path / "leaderboard-a.csv")
+    deviation = f"{np.std(BEFORE, ddof=1):.4f}"
+    for old, new in (
+        (",5,", ",,"),
+        (",5,", ",0,"),
+        (",5,", ",1,"),
+        (f",{deviation},", ",5e-324,"),
+        (f",{deviation},", ",1e-100,"),
+    ):
+        (tmp_path / "leaderboard-b.csv").write_text(good.replace(old, new, 1))
+        row = compared(before, resulting.read(tmp_path / "leaderboard-b.csv"))["a"]
+        assert row["verdict"] in ("unchanged", "untested")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (",5,", ",5.5,", "n_runs is '5.5', not a whole number"),
+        (",5,", ",1e300,", "n_runs is '1e300', not a whole number"),
+        (",5,", ",-1,", "n_runs is '-1', below zero"),
+        (",5,", ",x,", "n_runs is 'x', not a number"),
+        (",0.", ",1.", "test_accuracy is '1."),
+        (",ok,", ",ok,x,", "leaderboard.csv:2: 29 cells in a row, 28 in the header"),
+    ],
+)
+def test_cells_of_a_board_that_cannot_be(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    path = tmp_path / "leaderboard.csv"
+    path.write_text(board.to_csv(board.build(frame(*several("a", BEFORE)), published.none(), "x")).replace(old, new, 1))
+    with pytest.raises(StageBenchError) as caught:
+        board.read(path)
+    assert problem in str(caught.value)
+
+
 def test_runs_on_other_data_or_splits_are_not_compared() -> None:
     a = side(*several("a", BEFORE, dataset_fingerprint="x"))
     b = side(*several("a", [0.5] * 5, dataset_fingerprint="y"), prefix="b-")

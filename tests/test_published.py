@@ -111,6 +111,9 @@ def test_unknown_name(tmp_path: Path) -> None:
         ("unstated", "", "std without std_kind: say what the ± is, or `unstated`"),
         ("unstated", "a; b", "std_kind holds '; ', which separates the parts of a cell"),
         ("4", "2.5", "n_runs is 2.5, not a whole number of runs"),
+        ("4", "1e300", "n_runs is 1e300, not a whole number of runs"),
+        ("4", "9" * 99, f"n_runs is {'9' * 40}…, not a whole number of runs"),
+        ("primary", "x" * 99, f"evidence is '{'x' * 60}…', not one of primary, secondary"),
         ("primary", "hearsay", "evidence is 'hearsay', not one of primary, secondary"),
         ("GCN,", "GCN,x,", "15 cells in a row, 14 in the header"),
     ],
@@ -142,6 +145,21 @@ def test_files_that_are_no_csv(tmp_path: Path) -> None:
         published.load(["x"], tmp_path)
     path.write_text(f'{HEADER}\n{GOOD}\n"open\n')
     with pytest.raises(StageBenchError, match=r"x\.csv:3: not CSV"):
+        published.load(["x"], tmp_path)
+
+
+def test_a_name_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    """It may come from a report.json that somebody else made."""
+    (tmp_path / "inside").mkdir()
+    load(tmp_path, GOOD)
+    for name in ("../x", str(tmp_path / "x"), "inside/../../x", "x" * 300, "x\0"):
+        with pytest.raises(StageBenchError, match="no published numbers named "):
+            published.load([name], tmp_path / "inside")
+
+
+def test_a_folder_in_the_place_of_a_table(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").mkdir()
+    with pytest.raises(StageBenchError, match=r"x\.csv: cannot be read: Is a directory"):
         published.load(["x"], tmp_path)
 
 

@@ -33,6 +33,46 @@ def test_unreadable_runs_csv(tmp_path: Path) -> None:
             rows.read_runs(path)
 
 
+def test_a_place_for_what_is_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    good = rows.runs_csv(frame(run("a", error="two\nlines"), run("b", split_seed=1, init_seed=1)))
+    head, *others = good.splitlines(keepends=True)
+    for content, problem in (
+        ("", ":1: not a readable CSV file: there is no header"),
+        (head.replace("note", "error"), ":1: column 'error' occurs twice"),
+        (head + "a,b\n", f":2: 2 cells in a row, {len(rows.RUN_COLUMNS)} in the header"),
+        (
+            good + "".join(others).rstrip("\n") + ",x\n",
+            f":{good.count(chr(10)) + 3}: {len(rows.RUN_COLUMNS) + 1} cells in a row, {len(rows.RUN_COLUMNS)} in the header",
+        ),
+        (good + '"a\n', f":{good.count(chr(10)) + 1}: not a readable CSV file: unexpected end of data"),
+        (good + "\udcff\n", ":1: not UTF-8: invalid start byte"),
+        (good.replace(",2.0,", ",1e999,", 1), ": run 'a': train_seconds is '1e999', not a number"),
+        (
+            good.replace(
+                "a,cora,random-60-20-20,zero-shot,minilm,default,gcn,train,0,0", f"a,cora,x,,,,gcn,train,{'9' * 30},0"
+            ),
+            ": run 'a': split_seed is 1e+30, which is too large",
+        ),
+    ):
+        path.write_bytes(content.encode("utf-8", "surrogateescape"))
+        with pytest.raises(StageBenchError) as caught:
+            rows.read_runs(path)
+        assert str(caught.value) == f"{path}{problem}"
+
+
+def test_no_cell_of_a_row_that_is_too_long_is_dropped_without_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "leaderboard.csv"
+    path.write_text("dataset,split\ncora,public,gcn\n")
+    with pytest.raises(StageBenchError, match=r"leaderboard\.csv:2: 3 cells in a row, 2 in the header"):
+        rows.read_csv(path)
+
+
+def test_numbers_that_no_float_can_be() -> None:
+    with pytest.raises(StageBenchError, match="run 'a': train_seconds is 1000.*, not a number"):
+        rows.check_runs(frame(run("a", train_seconds=10**400)))
+
+
 def test_files_of_before_there_were_versions_stay_readable(tmp_path: Path) -> None:
     """They lack columns that came later; reports/cora of the first versions had such a file."""
     runs = frame(*several("gcn", [0.8, 0.9]))

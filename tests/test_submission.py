@@ -207,7 +207,7 @@ def test_unreadable_files(report, tmp_path: Path):
     for content, problem in (
         ("id\n", "runs.csv: missing columns dataset, split"),
         (good.replace(",ok,", ",fine,", 1), "status is 'fine', not one of ok, failed, missing"),
-        ("", "runs.csv: not a readable CSV file"),
+        ("", "runs.csv:1: not a readable CSV file: there is no header"),
     ):
         (folder / "runs.csv").write_text(content)
         (found,) = failures(folder)

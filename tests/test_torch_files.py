@@ -361,3 +361,10 @@ def test_a_sparse_matrix_that_is_none(tmp_path: Path, rowptr: list[float]):
         torch.save({"adj_t": matrix}, tmp_path / "g.pt")
     with pytest.raises(StageBenchError, match="neither 'edge_index' nor 'adj_t' holds edges"):
         torch_files.edges(tmp_path / "g.pt", torch_files.read(tmp_path / "g.pt"))
+
+
+def test_what_is_packed_is_none_of_torch_save_s(tmp_path: Path):
+    """Else a small file could fill the memory."""
+    with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"x": bytes(1 << 24)}))
+    assert refuses(tmp_path / "a.pt").endswith("nothing in it was run: it is packed, which torch.save never does")

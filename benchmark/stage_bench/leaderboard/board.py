@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from stage_bench.errors import StageBenchError
+from stage_bench.errors import StageBenchError, brief
 from stage_bench.leaderboard import published as published_numbers
 from stage_bench.leaderboard import shared_work, statistics
 from stage_bench.leaderboard.files import csv_text
@@ -16,6 +16,7 @@ from stage_bench.leaderboard.rows import (
     BOARD_INTEGERS,
     COLUMNS,
     KEY,
+    LARGEST,
     Columns,
     board_frame,
     by_row,
@@ -82,7 +83,7 @@ def to_csv(board: pd.DataFrame) -> str:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A leaderboard.csv as a board. Raises StageBenchError on a missing column or a cell that is no number."""
+    """A leaderboard.csv as a board. Raises StageBenchError on a missing column or a cell that cannot be."""
     cells = read_csv(path)
     if missing := [column for column in COLUMNS if column not in cells.columns]:
         raise StageBenchError(f"{path}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}")
@@ -90,12 +91,30 @@ def read(path: Path) -> pd.DataFrame:
     for index, row in enumerate(rows):
         for column in (*BOARD_INTEGERS, *BOARD_DECIMALS):
             try:
-                value = number(row[column])
-                row[column] = int(value) if value is not None and column in BOARD_INTEGERS else value
-            except ValueError:
-                message = f"{path}: row {index + 1}: {column} is {row[column]!r}, not a number"
-                raise StageBenchError(message) from None
+                row[column] = _measured(column, row[column])
+            except ValueError as error:
+                problem = f"{column} is {brief(row[column], 40)!r}, {error}"
+                raise StageBenchError(f"{path}: row {index + 1}: {problem}") from None
     return board_frame(rows)
+
+
+def _measured(column: str, cell: Any) -> float | None:
+    """A measurement; None where the cell is empty. Raises ValueError, which says what it is not."""
+    try:
+        value = number(cell)
+    except ValueError:
+        raise ValueError("not a number") from None
+    if value is None:
+        return None
+    if value < 0:
+        raise ValueError("below zero")
+    if column in _FRACTIONS and value > 1:
+        raise ValueError("not a fraction between 0 and 1")
+    if column not in BOARD_INTEGERS:
+        return value
+    if value > LARGEST or value != int(value):
+        raise ValueError("not a whole number")
+    return int(value)
 
 
 def _cell(column: str, value: Any) -> str:
@@ -106,6 +125,7 @@ def _cell(column: str, value: Any) -> str:
     return str(int(value)) if column in BOARD_INTEGERS else str(value)
 
 
+_FRACTIONS = ("test_accuracy", "test_std", "ci_low", "ci_high", "val_accuracy")
 _FEATURES = ("answer_seconds", "finetune_seconds", "embed_seconds")
 """What features cost; one column of leaderboard.csv."""
 _ALWAYS = ("answer_seconds", "embed_seconds")

@@ -118,7 +118,7 @@ class _Tests:
 
 def _by_summary(a: Row, b: Row) -> Outcome:
     """From what a leaderboard.csv alone says: deviations, else intervals."""
-    if None in (a["test_std"], a["n_runs"], b["test_std"], b["n_runs"]):
+    if any(side["test_std"] is None or (side["n_runs"] or 0) < 2 for side in (a, b)):
         if None in (a["ci_low"], a["ci_high"], b["ci_low"], b["ci_high"]):
             return Outcome(reason="a single run, and no runs.csv beside the leaderboard")
         return Outcome(

@@ -38,6 +38,10 @@ def read(folder: Path) -> Details:
             f"{path}: version {version} is newer than this stage-bench reads ({SCHEMA_VERSION}); update stage-bench"
         )
     runs = content.get("runs") if isinstance(content, dict) and isinstance(version, int) else None
+    try:
+        json.dumps(runs, allow_nan=False)  # as the page has them
+    except ValueError:
+        raise StageBenchError(f"{path}: holds NaN or an infinity, which no JSON has") from None
     if not isinstance(runs, dict) or not all(_is_detail(detail) for detail in runs.values()):
         raise StageBenchError(f"{path}: not the details of runs; delete it, or make the report anew")
     return runs

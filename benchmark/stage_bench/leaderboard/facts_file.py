@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from pydantic import TypeAdapter, ValidationError
 from stage_bench import seals
 from stage_bench.errors import StageBenchError
 from stage_bench.files import sha256
+from stage_bench.leaderboard import study_form
 from stage_bench.leaderboard.files import replace_text
 from stage_bench.leaderboard.report import Facts
 
 NAME = "report.json"
 SCHEMA_VERSION = 1
 
+_PLOT = re.compile(r"[A-Za-z0-9._-]+\.(svg|png)")
 _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
 
 
@@ -65,11 +68,14 @@ def read(folder: Path) -> Facts | None:
         return None
     fields = {field.name: content[field.name] for field in dataclasses.fields(Facts) if field.name in content}
     try:
-        return _FACTS.validate_python(fields)
+        facts = _FACTS.validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise StageBenchError(f"{folder / NAME}: {place}: {first['msg']}") from None
+    if problem := study_form.problem(facts.studies):
+        raise StageBenchError(f"{folder / NAME}: studies.{problem}")
+    return facts
 
 
 def plots(folder: Path) -> list[str]:
@@ -78,8 +84,9 @@ def plots(folder: Path) -> list[str]:
         content = _read(folder / NAME) or {}
     except StageBenchError:
         return []
-    # Names only: this list is used to delete files.
-    return [name for name in content.get("plots", []) if isinstance(name, str) and Path(name).name == name]
+    listed = content.get("plots")
+    # Names of plots only: this list is used to delete files.
+    return [name for name in listed if isinstance(name, str) and _PLOT.fullmatch(name)] if isinstance(listed, list) else []
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from stage_bench.errors import StageBenchError
+from stage_bench import array_files
+from stage_bench.errors import StageBenchError, brief
 from stage_bench.files import write_bytes
 from stage_bench.leaderboard.samples import Hits
 
@@ -27,13 +26,12 @@ def write(folder: Path, hits: Hits) -> Path:
 def read(folder: Path) -> Hits:
     """What was written; empty where there is no such file. Raises StageBenchError: it cannot be read."""
     try:
-        with np.load(folder / NAME, allow_pickle=False) as archive:
-            found = {id_: archive[id_] for id_ in archive.files}
+        found = array_files.read(folder / NAME)
     except FileNotFoundError:
         return {}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
         raise StageBenchError(f"{folder / NAME}: cannot be read: {error}; delete it, or make the report anew") from None
     for id_, hit in found.items():
         if hit.ndim != 1 or hit.dtype != np.bool_:
-            raise StageBenchError(f"{folder / NAME}: {id_} is not a list of right and wrong")
+            raise StageBenchError(f"{folder / NAME}: {brief(id_)} is not a list of right and wrong")
     return found

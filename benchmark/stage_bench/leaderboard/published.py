@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from stage_bench.errors import StageBenchError
-from stage_bench.leaderboard.rows import COLUMNS, board_frame
+from stage_bench.errors import StageBenchError, brief
+from stage_bench.leaderboard.rows import COLUMNS, LARGEST, board_frame
 
 PUBLISHED_COLUMNS = (
     *("paper", "version", "dataset", "features", "lm", "backbone", "n_runs", "accuracy", "std", "std_kind"),
@@ -26,6 +26,7 @@ TIMES = "time"
 SAMPLE_STD = "std ddof=1"
 """The only kind of ± that may stand in `test_std`, where ours stand."""
 
+_MOST_SECONDS = 1e15
 _EVIDENCE = ("primary", "secondary")
 _SEPARATOR = "; "
 
@@ -66,10 +67,11 @@ def load(names: Sequence[str], folder: Path, llm_names: Mapping[str, str] | None
     Raises StageBenchError for an unknown name, and `file:line: message` for a bad file.
     """
     rows: list[dict[str, Any]] = []
+    known = {path.stem for path in folder.glob("*.csv")} - {TIMES}
     for name in dict.fromkeys(names):
-        path = folder / f"{name}.csv"
-        if name == TIMES or not path.is_file():
+        if name not in known:  # nor one that leads out of the folder: report.json names what it likes
             raise StageBenchError(_unknown(name, folder))
+        path = folder / f"{name}.csv"
         rows += [_row(cells, place, llm_names or {}) for place, cells in _lines(path, PUBLISHED_COLUMNS)]
     return board_frame(rows)
 
@@ -110,8 +112,10 @@ def times(folder: Path) -> pd.DataFrame:
         _required(cells, ("paper", "dataset", "what", "hardware", "evidence", "source"), place)
         _one_of(cells, "evidence", _EVIDENCE, place)
         seconds = _number(cells, "seconds", place)
+        if seconds is not None and seconds > _MOST_SECONDS:
+            raise StageBenchError(f"{place}: seconds is {brief(cells['seconds'], 40)}, which is too large")
         if seconds is not None and seconds < 0:
-            raise StageBenchError(f"{place}: seconds is {cells['seconds']}, below zero")
+            raise StageBenchError(f"{place}: seconds is {brief(cells['seconds'], 40)}, below zero")
         rows.append({**cells, "seconds": math.nan if seconds is None else seconds})
     table = pd.DataFrame(rows, columns=list(TIME_COLUMNS))
     return table.astype({"seconds": "float64"})
@@ -151,8 +155,8 @@ def _row(cells: Mapping[str, str], place: str, llm_names: Mapping[str, str]) -> 
         raise StageBenchError(f"{place}: {problem}")
     accuracy, deviation = _fraction(cells, "accuracy", place), _fraction(cells, "std", place)
     n_runs = _number(cells, "n_runs", place)
-    if n_runs is not None and (n_runs < 1 or n_runs != int(n_runs)):
-        raise StageBenchError(f"{place}: n_runs is {cells['n_runs']}, not a whole number of runs")
+    if n_runs is not None and (not 1 <= n_runs <= LARGEST or n_runs != int(n_runs)):
+        raise StageBenchError(f"{place}: n_runs is {brief(cells['n_runs'], 40)}, not a whole number of runs")
     if deviation is not None and not cells["std_kind"]:
         raise StageBenchError(f"{place}: std without std_kind: say what the ± is, or `unstated`")
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
@@ -208,7 +212,7 @@ def _lines(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]
     except csv.Error as error:
         raise StageBenchError(f"{path}:{line}: not CSV: {error}") from error
     except OSError as error:
-        raise StageBenchError(f"{path}: {error.strerror}") from error
+        raise StageBenchError(f"{path}: cannot be read: {error.strerror or error}") from error
     return result
 
 
@@ -219,7 +223,7 @@ def _check_header(header: Sequence[str], columns: Sequence[str], place: str) -> 
         if name not in columns:
             near = difflib.get_close_matches(name, columns, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise StageBenchError(f"{place}: unknown column {name!r}{hint} (valid: {', '.join(columns)})")
+            raise StageBenchError(f"{place}: unknown column {brief(name)!r}{hint} (valid: {', '.join(columns)})")
         if header.count(name) > 1:
             raise StageBenchError(f"{place}: column {name} occurs twice")
 
@@ -232,7 +236,7 @@ def _required(cells: Mapping[str, str], columns: Iterable[str], place: str) -> N
 
 def _one_of(cells: Mapping[str, str], column: str, valid: Sequence[str], place: str) -> None:
     if cells[column] not in valid:
-        raise StageBenchError(f"{place}: {column} is {cells[column]!r}, not one of {', '.join(valid)}")
+        raise StageBenchError(f"{place}: {column} is {brief(cells[column], 60)!r}, not one of {', '.join(valid)}")
 
 
 def _number(cells: Mapping[str, str], column: str, place: str) -> float | None:
@@ -243,14 +247,15 @@ def _number(cells: Mapping[str, str], column: str, place: str) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise StageBenchError(f"{place}: {column} is {cells[column]!r}, not a number")
+        raise StageBenchError(f"{place}: {column} is {brief(cells[column], 40)!r}, not a number")
     return value
 
 
 def _fraction(cells: Mapping[str, str], column: str, place: str) -> float | None:
     value = _number(cells, column, place)
     if value is not None and not 0 <= value <= 1:
-        raise StageBenchError(f"{place}: {column} is {cells[column]}, not a fraction between 0 and 1")
+        problem = f"{column} is {brief(cells[column], 40)}, not a fraction between 0 and 1"
+        raise StageBenchError(f"{place}: {problem}")
     return value
 
 
@@ -258,4 +263,4 @@ def _unknown(name: str, folder: Path) -> str:
     valid = names(folder)
     near = difflib.get_close_matches(name, valid, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"no published numbers named {name!r} in {folder}{hint} (valid: {', '.join(valid) or 'none'})"
+    return f"no published numbers named {brief(name)!r} in {folder}{hint} (valid: {', '.join(valid) or 'none'})"

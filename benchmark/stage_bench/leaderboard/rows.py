@@ -1,8 +1,10 @@
 """The rows that a leaderboard is made of: their columns, and reading, checking and writing runs.csv."""
 
+import csv
 import difflib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stage_bench.errors import StageBenchError, shown
+from stage_bench.errors import StageBenchError, brief
 from stage_bench.leaderboard.files import csv_text, replace_text
 
 KEY = ("dataset", "split", "features", "llm", "instruction", "backbone")
@@ -65,6 +67,9 @@ _INTEGERS = ("split_seed", "init_seed", "best_epoch", "epochs", "parameters", *_
 _COSTS = ("answer_tokens", "answer_dollars", "embed_tokens", "embed_dollars", "embed_joules", "energy_joules")
 _REALS = (*ACCURACIES, *SECONDS, *_COSTS, "peak_memory_mb")
 _NEVER_NEGATIVE = (*SECONDS, *_COSTS, *_SIZES, "peak_memory_mb", "parameters")
+LARGEST = 2**53
+"""Of whole numbers: beyond, a float does not tell one from the next."""
+_MOST = 1e15  # of what was measured: sums of it stay finite
 _STATUSES = ("ok", "failed", "missing")  # missing: planned, not run yet
 _KINDS = ("train", "ensemble")
 
@@ -87,7 +92,7 @@ def number(value: object) -> float | None:
         return None
     try:
         result = float(value)  # type: ignore[arg-type]
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError(f"{value!r} is not a number") from error
     if math.isinf(result):
         raise ValueError(f"{value!r} is not finite")
@@ -190,13 +195,36 @@ def checked_csv(runs: pd.DataFrame) -> str:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """A CSV file with every cell as text, so that an instruction named `none` stays a word."""
+    """A CSV file with every cell as text, so that an instruction named `none` stays a word.
+
+    Raises StageBenchError, with the line: not CSV in UTF-8, a column twice, a row of another length than the header.
+    """
+    csv.field_size_limit(2**31 - 1)  # the module's own limit is less than what some errors have
+    table: list[list[str]] = []
+    line = 1
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            if not header:
+                raise StageBenchError(f"{path}:1: not a readable CSV file: there is no header")
+            if twice := next((name for name, number in Counter(header).items() if number > 1), None):
+                raise StageBenchError(f"{path}:1: column '{brief(twice)}' occurs twice")
+            line = reader.line_num + 1
+            for cells in reader:
+                if cells and len(cells) != len(header):
+                    raise StageBenchError(f"{path}:{line}: {len(cells)} cells in a row, {len(header)} in the header")
+                table += [cells] if cells else []
+                line = reader.line_num + 1
     except FileNotFoundError:
         raise StageBenchError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
-        raise StageBenchError(f"{path}: not a readable CSV file: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise StageBenchError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise StageBenchError(f"{path}:{line}: not UTF-8: {error.reason}") from None
+    except csv.Error as error:
+        raise StageBenchError(f"{path}:{line}: not a readable CSV file: {error}") from None
+    return pd.DataFrame(table, columns=pd.Index(header, dtype=object), dtype=object)
 
 
 def _check_columns(runs: pd.DataFrame, place: str) -> None:
@@ -219,7 +247,7 @@ def _check_columns(runs: pd.DataFrame, place: str) -> None:
         if column not in RUN_COLUMNS:
             near = difflib.get_close_matches(str(column), RUN_COLUMNS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise StageBenchError(f"{place}: unknown column {shown(column)!r}{hint}")
+            raise StageBenchError(f"{place}: unknown column {brief(column)!r}{hint}")
     if not runs.columns.is_unique:
         twice = runs.columns[runs.columns.duplicated()][0]
         raise StageBenchError(f"{place}: column {twice} occurs twice")
@@ -235,7 +263,7 @@ def _numbers(column: str, values: list[Any], rows: Sequence[str], place: str) ->
     """Cells as numbers, NaN where nothing is in them."""
     try:
         found = np.array([math.nan if value is None or value == "" else float(value) for value in values])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = np.array([_number(column, value, row, place) for value, row in zip(values, rows, strict=True)])
     found = found.astype(np.float64)
 
@@ -247,6 +275,9 @@ def _numbers(column: str, values: list[Any], rows: Sequence[str], place: str) ->
     refuse(np.isinf(found), lambda value: f"{value!r}, not a number")
     if column in _INTEGERS:
         refuse(~np.isnan(found) & (found != np.floor(found)), lambda value: f"{value}, not an integer")
+        refuse(np.abs(found) > LARGEST, lambda value: f"{value:g}, which is too large")
+    if column in _REALS:
+        refuse(np.abs(found) > _MOST, lambda value: f"{value:g}, which is too large")
     if column in _NEVER_NEGATIVE:
         refuse(found < 0, lambda value: f"{value}, below zero")
     if column in ACCURACIES:

@@ -51,7 +51,8 @@ def summary_t(difference: float, std_a: float, n_a: int, std_b: float, n_b: int,
     var_a, var_b = std_a**2 * (1 / n_a + ratio), std_b**2 * (1 / n_b + ratio)
     if var_a + var_b == 0:
         return 1.0 if difference == 0 else 0.0
-    freedom = (var_a + var_b) ** 2 / (var_a**2 / (n_a - 1) + var_b**2 / (n_b - 1))
+    share = var_a / (var_a + var_b)  # in shares, since the square of a small variance is 0
+    freedom = 1 / (share**2 / (n_a - 1) + (1 - share) ** 2 / (n_b - 1))
     p = _two_sided(np.array([difference]), np.sqrt([var_a + var_b]), np.array([freedom]))
     return float(p[0])
 

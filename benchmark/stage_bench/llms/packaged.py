@@ -176,10 +176,9 @@ def _convert(sources: Sequence[Path], temporary: Path) -> Path:
     made = temporary / "made"
     made.mkdir()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(temporary), gguf_file="source", local_files_only=True)
-        model = AutoModel.from_pretrained(
-            str(temporary), gguf_file="source", local_files_only=True, dtype=torch.float32
-        )
+        known = {"gguf_file": "source", "local_files_only": True, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(str(temporary), **known)
+        model = AutoModel.from_pretrained(str(temporary), dtype=torch.float32, **known)
     except Exception as error:  # whatever transformers and gguf raise for a kind of model that they do not know
         what = " ".join(str(error).split()) or type(error).__name__
         raise JobError(f"transformers cannot read {sources[0].name}: {what}") from error

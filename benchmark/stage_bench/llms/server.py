@@ -13,6 +13,7 @@ import random
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -27,6 +28,7 @@ KEY = "OPENAI_API_KEY"
 URL = "OPENAI_BASE_URL"
 OPENAI = "https://api.openai.com/v1"
 # How OpenAI, vLLM, TEI, Ollama, Jina and Voyage say that a text or a request is too long; TEI and proxies answer 413.
+_MOST_BYTES = 1 << 28  # of a reply; 128 embeddings of 8,192 numbers are 30 million, written out
 _TOO_LONG = re.compile(
     r"too (long|large|many)|context length|less than \d+ (tokens|char)|exceed|reduce the length|maximum allowed"
     r"|maximum (input|length|request)|max allowed",
@@ -115,7 +117,10 @@ class Server:
                 headers={"Content-Type": "application/json"},
                 timeout=self.timeouts,
                 allow_redirects=False,  # the texts go where the suite says
+                stream=True,
             )
+            with closing(response):
+                content = self._content(response)
         except requests.ConnectTimeout:
             raise Passing(f"no connection within {self.timeouts[0]:g} seconds") from None
         except requests.Timeout:
@@ -133,11 +138,22 @@ class Server:
         except requests.RequestException as error:
             raise self._error(self._line(str(error))) from None
         self._answered = True
-        return self._json(response)
+        return self._json(response, content)
 
-    def _json(self, response: requests.Response) -> Any:
+    def _content(self, response: requests.Response) -> bytes:
+        """All that comes, unpacked, and not without end. Raises JobError."""
+        parts: list[bytes] = []
+        size = 0
+        for part in response.iter_content(1 << 16):
+            size += len(part)
+            if size > _MOST_BYTES:
+                raise self._error(f"the reply has more than {_MOST_BYTES:,} bytes, and was not read further")
+            parts.append(part)
+        return b"".join(parts)
+
+    def _json(self, response: requests.Response, content: bytes) -> Any:
         """The JSON of a good reply; Passing, Refused or JobError for any other."""
-        content, status = response.content, response.status_code
+        status = response.status_code
         if status == 200:
             try:
                 return json.loads(content)

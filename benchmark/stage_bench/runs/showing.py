@@ -228,7 +228,10 @@ def _fraction(value: Any) -> str:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    try:
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _value(value: Any) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -16,8 +14,8 @@ from typing import get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from stage_bench import files
-from stage_bench.errors import StageBenchError, shown
+from stage_bench import array_files, files
+from stage_bench.errors import StageBenchError, brief, shown
 from stage_bench.runs.record import Newer, RunRecord
 
 _WORTH_A_WAIT = 1.0  # seconds of work
@@ -43,6 +41,8 @@ class Store:
             StageBenchError: what is there cannot be trusted; the message names the file, and why.
             Newer: a newer stage-bench wrote it.
         """
+        if Path(id_).name != id_ or id_ == "..":  # as the members of an ensemble that somebody else made may be called
+            raise StageBenchError(f"{self.results / 'runs'}: '{brief(id_)}' can be no run's id")
         path = self.folder(id_) / "run.json"
         try:
             record = RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -99,9 +99,8 @@ class Store:
         """
         path = self.folder(id_) / "predictions.npz"
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            return array_files.read(path)
+        except (OSError, ValueError) as error:
             raise StageBenchError(f"{path}: cannot be read: {error}") from None
 
     def _sound(self, record: RunRecord) -> bool:

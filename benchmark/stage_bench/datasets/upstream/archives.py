@@ -21,6 +21,8 @@ from typing import IO
 from stage_bench.errors import StageBenchError, shown
 
 _CHUNK = 1 << 20
+_MOST_MEMBERS = 1_000_000  # files and folders: those of Cora are 52,000
+_MOST_AT_ONCE = 1 << 24  # bytes that a tar may want read in one piece: a name, an attribute
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
     *(lzma.LZMAError, NotImplementedError),  # an unknown compression
@@ -77,10 +79,32 @@ def _starts_with(path: Path, magic: bytes) -> bool:
 def _is_tar(path: Path) -> bool:
     """Whether it has a first member: tarfile takes anything that begins with zeros for an empty tar."""
     try:
-        with tarfile.open(path) as file:
+        with _opened_tar(path) as file:
             return file.next() is not None
     except (*_DAMAGE, OSError):
         return False
+
+
+@contextmanager
+def _opened_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """A tar, gzipped or not, of which no header is taken that would fill the memory."""
+    packed = _starts_with(path, b"\x1f\x8b")
+    with (gzip.open(path) if packed else path.open("rb")) as content:
+        with tarfile.open(fileobj=_InPieces(content), mode="r:") as file:  # type: ignore[call-overload]
+            yield file
+
+
+class _InPieces:
+    """A file of which nobody reads much at once: tarfile reads a header whole, however long it says it is."""
+
+    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _MOST_AT_ONCE:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._file.read(size)
 
 
 @contextmanager
@@ -102,12 +126,16 @@ class _Target:
     def __init__(self, archive: Path, folder: Path, max_bytes: int) -> None:
         self.archive, self.folder, self.max_bytes = archive, folder, max_bytes
         self.left = max_bytes
+        self.members = 0
 
     def refuse(self, name: str, why: str) -> StageBenchError:
         return StageBenchError(f"{self.archive}: refused to unpack '{shown(name)}': {why}")
 
     def path(self, name: str) -> Path:
         """Where a member goes. Odd characters in its name stay; what would lead out of the folder is refused."""
+        self.members += 1
+        if self.members > _MOST_MEMBERS:
+            raise StageBenchError(f"{self.archive}: holds more than {_MOST_MEMBERS:,} files and folders; refused")
         parts = [part for part in re.split(r"[/\\]" if os.sep == "\\" else "/", name) if part not in ("", ".")]
         if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name):
             raise self.refuse(name, "an absolute path")
@@ -151,8 +179,9 @@ def _unzip(archive: Path, target: _Target) -> None:
 
 
 def _untar(archive: Path, target: _Target) -> None:
-    with tarfile.open(archive) as file:
+    with _opened_tar(archive) as file:
         for member in file:
+            file.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
             if member.isdir():
                 target.make_folder(member.name)
             elif member.isfile() and (content := file.extractfile(member)) is not None:

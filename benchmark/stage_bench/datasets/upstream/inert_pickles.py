@@ -106,8 +106,7 @@ def read(archive: zipfile.ZipFile) -> Any:
     pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise ValueError("it holds no data.pkl")
-    if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
-        raise Refused(f"it unpacks to more than {_MAX_BYTES >> 30} GiB")
+    _check_size(archive)
     root = pickles[0].removesuffix("data.pkl")
     if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
         raise Refused("its numbers are not little-endian")
@@ -116,6 +115,15 @@ def read(archive: zipfile.ZipFile) -> Any:
         if opcode.name.endswith("PUT") and int(argument or 0) > len(data):  # would allocate that many places
             raise Refused("its pickle numbers more objects than it has bytes")
     return _Decoder(archive, root).decode(_Unpickler(data).load())
+
+
+def _check_size(archive: zipfile.ZipFile) -> None:
+    """torch.save packs nothing: what would grow in being read is none of its files."""
+    entries = archive.infolist()
+    if sum(entry.file_size for entry in entries) > _MAX_BYTES:
+        raise Refused(f"it unpacks to more than {_MAX_BYTES >> 30} GiB")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise Refused("it is packed, which torch.save never does")
 
 
 class _Unpickler(pickle.Unpickler):

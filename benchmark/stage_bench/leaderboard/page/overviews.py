@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -143,9 +144,10 @@ def _fact(model: Mapping[str, str], key: str, is_number: bool) -> Cell:
     if not shown:
         return Cell("not known", None, "", "quiet")
     try:
-        return Cell(shown, float(shown.replace(",", "")) if is_number else None)
+        value = float(shown.replace(",", "")) if is_number else None
     except ValueError:
-        return Cell(shown)  # a number in words: it sorts with the empty cells
+        value = None  # a number in words: it sorts with the empty cells
+    return Cell(shown, value if value is None or math.isfinite(value) else None)
 
 
 def times(rows: Sequence[Mapping[str, Any]], notes: Notes) -> Table:
