@@ -86,7 +86,9 @@ def plots(folder: Path) -> list[str]:
         return []
     listed = content.get("plots")
     # Names of plots only: this list is used to delete files.
-    return [name for name in listed if isinstance(name, str) and _PLOT.fullmatch(name)] if isinstance(listed, list) else []
+    if not isinstance(listed, list):
+        return []
+    return [name for name in listed if isinstance(name, str) and _PLOT.fullmatch(name)]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -89,9 +89,11 @@ def _is_tar(path: Path) -> bool:
 def _opened_tar(path: Path) -> Iterator[tarfile.TarFile]:
     """A tar, gzipped or not, of which no header is taken that would fill the memory."""
     packed = _starts_with(path, b"\x1f\x8b")
-    with (gzip.open(path) if packed else path.open("rb")) as content:
-        with tarfile.open(fileobj=_InPieces(content), mode="r:") as file:  # type: ignore[call-overload]
-            yield file
+    with (
+        gzip.open(path) if packed else path.open("rb") as content,
+        tarfile.open(fileobj=_InPieces(content), mode="r:") as file,  # type: ignore[call-overload]
+    ):
+        yield file
 
 
 class _InPieces:
