@@ -54,6 +54,36 @@ JobTime = Annotated[
     float | None, typer.Option(min=0.001, help="What a job may take; one that takes longer fails.", metavar="SECONDS")
 ]
 JobMemory = Annotated[str | None, typer.Option(help="What a job may hold in memory, such as 8GiB.", metavar="SIZE")]
+StudyStorage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        help="Where studies share their trials: journal:PATH, or a database such as sqlite:///PATH or "
+        "postgresql://user@host/name. By default in the results folder.",
+        metavar="URL",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a Ray cluster's head, or auto; by default $RAY_ADDRESS, else Ray is started here.", metavar="HOST:PORT"
+    ),
+]
+RayRetries = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="How often a job is done again whose node or process was lost; 3 unless said.", metavar="N"
+    ),
+]
+SharedResults = Annotated[
+    bool | None,
+    typer.Option(
+        "--shared-results/--no-shared-results",
+        help="Ray nodes all work in the results folder; or none does, and files are fetched. "
+        "By default those do that see it.",
+        show_default=False,
+    ),
+]
 Available = Annotated[
     bool, typer.Option("--available", help="Leave out, with a word, what needs data or weights that are not here.")
 ]
@@ -80,22 +110,25 @@ def run(
     retry_failed: RetryFailed = None,
     job_time: JobTime = None,
     job_memory: JobMemory = None,
+    storage: StudyStorage = None,
+    address: Address = None,
+    ray_retries: RayRetries = None,
+    shared_results: SharedResults = None,
     available: Available = False,
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
     """Do what is missing of a suite, then write and show its leaderboard."""
     from stage_bench.execution import running
-    from stage_bench.suite import resources
 
     console, folders = _start(data, results, reports, device, plugin)
-    options = running.options(executor, max_failures, job_time, job_memory)
+    options = running.options(
+        executor, max_failures, job_time, job_memory, storage, address, ray_retries, shared_results
+    )
     running.check_folders(folders)
     plan = running.make_plan(suite, folders, lambda line: printing.note(console, line), available)
     for line in plan.left_out:
         printing.say(console, line)
-    if executor == "local" and resources.of_jobs(plan.choices, plan.jobs):
-        printing.say(console, "resources: are reserved on a cluster; this machine reserves nothing")
     leave = retry_failed is False
     jobs = running.todo(plan, folders, lambda line: printing.say(console, line), leave)
     printing.say(console, f"{plan.choices.suite.name}: {len(plan.jobs)} jobs, {len(jobs)} to do")
@@ -165,6 +198,9 @@ def prepare(
     max_failures: MaxFailures = None,
     job_time: JobTime = None,
     job_memory: JobMemory = None,
+    address: Address = None,
+    ray_retries: RayRetries = None,
+    shared_results: SharedResults = None,
     available: Available = False,
     plugin: Plugins = None,
 ) -> None:
@@ -172,7 +208,7 @@ def prepare(
     from stage_bench.execution import preparing, running
 
     console, folders = _start(data, results, Path("reports"), device, plugin)
-    options = running.options(executor, max_failures, job_time, job_memory)
+    options = running.options(executor, max_failures, job_time, job_memory, None, address, ray_retries, shared_results)
     preparing.obtain_datasets(running.read_suite(suite), folders.data, console, available)
     made = running.make_plan(suite, folders, available=available)
     for line in made.left_out:

@@ -144,8 +144,10 @@ def register_backbone(**fields: Any) -> Callable[[Any], Any] | Any:
     return _register("backbones", "module", fields)
 
 
-def load_plugin(path: Path) -> None:
+def load_plugin(path: Path, known_as: Path | None = None) -> None:
     """Run one Python file that calls `register_*`. Only files that the user names are ever run.
+
+    known_as: the path of the file that this one is a copy of, by which other processes know what is in it.
 
     Raises:
         StageBenchError: it is absent, or raised something.
@@ -156,7 +158,8 @@ def load_plugin(path: Path) -> None:
     if not path.is_file():
         raise StageBenchError(f"plug-in {path} does not exist")
     # The same in every process, and another for another file of that name.
-    name = f"stage_bench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    named = known_as or path
+    name = f"stage_bench_plugin_{named.stem}_{hashlib.sha256(str(named).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise StageBenchError(f"plug-in {path} is not a Python file")

@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,46 @@ def diffuse_to(
         raise DiskFull(f"the disk with {folder} is full: make room and run again; finished blocks are kept") from None
     finally:
         lock.release()
+
+
+def begin(
+    folder: Path,
+    graph: dgl.DGLGraph | Neighbours,
+    features: Tensor | np.ndarray,
+    recipe: Recipe,
+    budget: int,
+    machines: int,
+) -> int:
+    """Plan a diffusion that several machines do together, each some panels; how many panels there are.
+
+    budget: bytes that a process on any of them may hold. After `diffuse_panels` of all `diffuse_to` joins them.
+
+    Raises:
+        JobError: as `diffuse_to`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        return _Work(folder, graph, features, recipe, budget, silent, lambda line: None).begin(machines)
+
+
+def diffuse_panels(
+    folder: Path,
+    graph: dgl.DGLGraph | Neighbours,
+    features: Tensor | np.ndarray,
+    recipe: Recipe,
+    budget: int,
+    panels: Collection[int],
+    progress: Progress = silent,
+) -> list[Path]:
+    """Diffuse some panels of what `begin` has planned; the files that hold them, below `folder`.
+
+    No two processes may do the same panel at once. What is there already is not done again.
+
+    Raises:
+        JobError: as `diffuse_to`; nothing was planned here.
+    """
+    with torch.no_grad():
+        return _Work(folder, graph, features, recipe, budget, progress, lambda line: None).some(panels)
 
 
 def seconds_of(folder: Path) -> float:
@@ -232,23 +272,56 @@ class _Work:
             documents.write(self.folder / "plan.json", {**self.content, "columns": columns})
         for left_over in (self.folder / "parts").glob(".*"):  # by a process that was killed
             left_over.unlink()
-        parts = [
+        parts = self._parts(columns)
+        notes = {part.name: note for part in parts if (note := self._note(part)) is not None}
+        self._check_disk([part for part in parts if part.name not in notes])
+        source = Features(self.features, self.recipe.svd, self.recipe.standardize)
+        steps = len(parts) + len(missing)
+        self._make_parts(parts, columns, source, notes, steps)
+        self._assemble(parts, source, notes, missing, steps)
+
+    def begin(self, machines: int) -> int:
+        """The number of panels, of which every machine has one if there are columns enough."""
+        planned = self._planned()
+        if planned is None:
+            planned = min(self._columns(None), max(1, -(-self.dim // machines)))
+            shutil.rmtree(self.folder / "parts", ignore_errors=True)
+            documents.write(self.folder / documents.PLAN, {**self.content, "columns": planned})
+        return -(-self.dim // planned)
+
+    def some(self, panels: Collection[int]) -> list[Path]:
+        """The files of some panels, made where they are not there yet."""
+        columns = self._planned()
+        if columns is None:
+            raise JobError(f"{self.folder}: no diffusion was begun here")
+        if self._columns(columns) != columns:
+            raise JobError(
+                f"a memory budget of {memory.shown(self.budget)} has no room for panels of {columns} columns"
+            )
+        parts = [part for part in self._parts(columns) if part.panel in panels]
+        notes = {part.name: note for part in parts if (note := self._note(part)) is not None}
+        source = Features(self.features, self.recipe.svd, self.recipe.standardize)
+        self._make_parts(parts, columns, source, notes, len(parts))
+        return [path for part in parts for path in (self._path(part), self._path(part).with_suffix(".json"))]
+
+    def _parts(self, columns: int) -> list[_Part]:
+        return [
             _Part(number, panel, first, last)
             for panel, (first, last) in enumerate(ranges(self.dim, columns))
             for number, block in enumerate(self.recipe.blocks)
             if block.power > 0  # the features themselves are read where they are
         ]
-        notes = {part.name: note for part in parts if (note := self._note(part)) is not None}
-        self._check_disk([part for part in parts if part.name not in notes])
-        source = Features(self.features, self.recipe.svd, self.recipe.standardize)
-        steps = len(parts) + len(missing)
-        if len(notes) < len(parts):
-            edges = self.graph if isinstance(self.graph, Neighbours) else in_edges.of_graph(self.graph)
-            panels = panels_of(edges, self.recipe, columns)
-            for panel in range(parts[-1].panel + 1):
-                self._make_panel([part for part in parts if part.panel == panel], panels, source, notes, steps)
-            del panels
-        self._assemble(parts, source, notes, missing, steps)
+
+    def _make_parts(
+        self, parts: list[_Part], columns: int, source: Features, notes: dict[str, dict[str, Any]], steps: int
+    ) -> None:
+        """Those that have no note yet."""
+        if len(notes) == len(parts):
+            return
+        edges = self.graph if isinstance(self.graph, Neighbours) else in_edges.of_graph(self.graph)
+        panels = panels_of(edges, self.recipe, columns)
+        for panel in sorted({part.panel for part in parts}):
+            self._make_panel([part for part in parts if part.panel == panel], panels, source, notes, steps)
 
     def _make_panel(
         self, parts: list[_Part], panels: Panels, source: Features, notes: dict[str, dict[str, Any]], steps: int

@@ -1,17 +1,22 @@
 """The ways to carry out a plan."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSpec:
-    """run: what carries out a plan's jobs, as `execution.executor` says; or `"module:attribute"`."""
+    """run: what carries out a plan's jobs, as `execution.executor` says; or `"module:attribute"`.
+
+    elsewhere: whether jobs are done on other machines, of whose devices this one says nothing.
+    """
 
     name: str
     summary: str
     run: Any
     needs: str = ""
+    elsewhere: bool = False
 
 
 SPECS = (
@@ -22,8 +27,9 @@ SPECS = (
     ),
     ExecutorSpec(
         name="ray",
-        summary="on a Ray cluster",
+        summary="on the machines of a Ray cluster: every job a task, results fetched into one folder",
         run="stage_bench.execution.ray_cluster:RayExecutor",
-        needs="not in this version of stage-bench",
+        needs="" if find_spec("ray") else 'Ray is not installed: pip install "stage-bench[ray]"',
+        elsewhere=True,
     ),
 )

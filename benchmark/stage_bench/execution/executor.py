@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stage_bench import registry
 from stage_bench.diffusion.budget import bytes_of
 from stage_bench.errors import StageBenchError
 from stage_bench.suite.jobs import Job
+from stage_bench.suite.resources import Resources
 from stage_bench.suite.schema import Limits
+from stage_bench.training.storages import Storage
 
 if TYPE_CHECKING:
     from stage_bench.execution.devices import Devices
@@ -25,12 +27,26 @@ class Options:
     max_failures: after how many failed jobs no other is started; None: however many fail.
     seconds, memory: what one job may take; None: as much as it does. memory is in bytes (limits.py).
     apart: every job is done in another process than this one, so that what kills it ends nothing else.
+    storage: where trials are shared (training/storages.py); None: in the results folder.
+
+    Of a cluster (docs/machines.md):
+    address: of it; None: $RAY_ADDRESS, else one of this machine's own is started.
+    retries: how often a job is done again whose process or node was lost.
+    shared_results: whether nodes work in the results folder itself; None: those that see it, and whose locks hold.
+    at_once: jobs that run at once; None: as many as find room.
+    resources: what jobs reserve, by id.
     """
 
     max_failures: int | None = None
     seconds: float | None = None
     memory: int | None = None
     apart: bool = False
+    storage: Storage | None = None
+    address: str | None = None
+    retries: int = 3
+    shared_results: bool | None = None
+    at_once: int | None = None
+    resources: Mapping[str, Resources] = field(default_factory=dict)
 
 
 class Executor(Protocol):

@@ -30,6 +30,7 @@ from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs.record import RunRecord
 from stage_bench.runs.store import Store
 from stage_bench.suite.jobs import EmbedJob, EnsembleJob, Job, TrainJob, TuneJob
+from stage_bench.training.storages import Storage
 from stage_bench.training.studies import Study
 from stage_bench.training.tuning import SIDE_BY_SIDE
 
@@ -52,6 +53,7 @@ class Setting:
     log: Path
     workers: int
     memory: int | None = None  # bytes that a process may hold while it diffuses
+    storage: Storage | None = None  # where trials are shared, if not in the results folder
 
 
 @dataclass
@@ -112,7 +114,7 @@ class LocalExecutor:
                 continue
             ended = self.claims.ended(job)
             if ended is not None:
-                self._finish(job, _by_another(ended))
+                self._finish(job, by_another(ended))
             elif broken:
                 what = "a member failed: " if isinstance(job, EnsembleJob) else ""
                 self._finish(job, self.here.fail(job, JobError(what + broken), is_own=False))
@@ -257,7 +259,7 @@ class LocalExecutor:
         self.queue.look_again()
 
 
-def _by_another(record: RunRecord) -> Result:
+def by_another(record: RunRecord) -> Result:
     """A run that another process did meanwhile."""
     if record.status == "ok":
         return Result(f"{described(record)}, by another process")
@@ -275,4 +277,5 @@ def make_runner(setting: Setting, devices: Devices, say: Callable[[str], None]) 
         log=setting.log,
         on_step=lambda done, total, what: None,
         memory=setting.memory,
+        storage=setting.storage,
     )

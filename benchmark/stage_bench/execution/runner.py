@@ -29,6 +29,7 @@ from stage_bench.training import ensembles, tuning
 
 if TYPE_CHECKING:
     from stage_bench.execution.devices import Devices
+    from stage_bench.training.storages import Storage
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Runner:
     memory: bytes that a diffusion may make this process hold; None: as many as it takes.
     side_by_side: how many runners share the machine; recorded, because it costs time. Where there are several, energy
         is not measured.
+    storage: where trials are shared; None: in the results folder.
     on_step: told (done, total, what) while a job goes on.
     """
 
@@ -62,6 +64,7 @@ class Runner:
     on_step: Callable[[int, int, str], None]
     memory: int | None = None
     side_by_side: int = 1
+    storage: Storage | None = None
     fitter: Fitter = field(init=False)
     _hardware: str = ""
 
@@ -167,6 +170,8 @@ class Runner:
             objective,
             lambda done, best: self._step(done, job.tuning.trials, f"trials, best val {best:.4f}"),
             self.store.warn,
+            self.storage,
+            job.title,
         )
 
     def _train(self, job: TrainJob, memory: PeakMemory) -> RunRecord:

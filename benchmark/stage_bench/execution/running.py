@@ -22,12 +22,12 @@ from stage_bench.execution.executor import NO_OPTIONS, Options
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs import provenance
 from stage_bench.runs.store import Store
-from stage_bench.suite import planning
+from stage_bench.suite import planning, resources
 from stage_bench.suite.choices import Choices, choose
 from stage_bench.suite.jobs import EmbedJob, Job, TrainJob, TuneJob
 from stage_bench.suite.planning import Plan
 from stage_bench.suite.reading import read
-from stage_bench.training import studies, tuning
+from stage_bench.training import storages, studies, tuning
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,39 @@ def make_plan(
     return planning.make(read_suite(suite), folders.data, note, at_hand.judge(cache) if available else None)
 
 
-def options(executor: str, max_failures: int | None, seconds: float | None, memory: str | None) -> Options:
+def options(
+    executor: str,
+    max_failures: int | None,
+    seconds: float | None,
+    memory: str | None,
+    storage: str | None = None,
+    address: str | None = None,
+    retries: int | None = None,
+    shared_results: bool | None = None,
+) -> Options:
     """What the command line says of how jobs are to be done.
 
     Raises:
         StageBenchError: it cannot be done so.
     """
-    executors.check(executor)
+    elsewhere = executors.check(executor).elsewhere
+    of_clusters = {"--address": address, "--ray-retries": retries, "--shared-results": shared_results}
+    for name, value in of_clusters.items():
+        if value is not None and not elsewhere:
+            raise StageBenchError(f"{name} is read only with --executor ray")
     try:
         size = None if memory is None else bytes_of(memory)
     except ValueError as error:
         raise StageBenchError(f"--job-memory: {error}") from None
-    made = Options(max_failures=max_failures, seconds=seconds, memory=size)
+    made = Options(
+        max_failures=max_failures,
+        seconds=seconds,
+        memory=size,
+        storage=storages.parse(storage) if storage is not None else None,
+        address=address,
+        retries=Options.retries if retries is None else retries,
+        shared_results=shared_results,
+    )
     limits.check(made)
     return made
 
@@ -123,7 +144,8 @@ def carry_out(
 ) -> list[str]:
     """Do the jobs; one line for each that failed.
 
-    workers: processes side by side for jobs on small graphs; None: one a core.
+    workers: processes side by side for jobs on small graphs; None: one a core. On a cluster: jobs at once; None: as
+        many as find room.
     executor: its registered name.
     options: they come before what the suite says under `limits:`.
     again: given, what failed is tried once more at the end, one job after another; says what is still to be done then.
@@ -131,7 +153,7 @@ def carry_out(
     Raises:
         StageBenchError: that executor cannot be used.
     """
-    executors.check(executor)
+    elsewhere = executors.check(executor).elsewhere
 
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -139,21 +161,29 @@ def carry_out(
     if not jobs:
         return []
     _check_writable(folders.results, "--results")
+    if options.storage is not None and any(isinstance(job, TuneJob) for job in jobs):
+        storages.open_(options.storage)
     console.print("loading torch and dgl ...", style="dim")
     # Imported here because they take seconds, which a run with nothing to do should not.
     from stage_bench.execution import devices
     from stage_bench.execution.local import Setting
     from stage_bench.execution.progress import Progress
 
-    chosen = devices.choose(device)
+    chosen = devices.choose("cpu" if elsewhere else device)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     log = folders.results / "logs" / f"{plan.choices.suite.name}-{stamp}-{os.getpid()}.log"
     _write_provenance(log.with_suffix(".json"), plan, chosen.hardware)
+    reserved = resources.of_jobs(plan.choices, jobs)
+    if elsewhere:
+        options = replace(options, at_once=workers, resources=reserved)
+    elif reserved:
+        say("resources: are reserved on a cluster; this machine reserves nothing")
     runs = sum(isinstance(job, TrainJob) for job in jobs)
     workers = max(1, min(workers or provenance.cores(), runs))
     embeds = {job.id: job for job in plan.jobs if isinstance(job, EmbedJob)}
     memory = bytes_of(plan.choices.suite.memory) if plan.choices.suite.memory else None
-    setting = Setting(plan.graphs, plan.load_seconds, embeds, folders.results, device, log, workers, memory)
+    seconds, storage = plan.load_seconds, options.storage
+    setting = Setting(plan.graphs, seconds, embeds, folders.results, device, log, workers, memory, storage)
     options = executors.within(options, plan.choices.suite.limits)
     limits.check(options)
     made = executors.find(executor)

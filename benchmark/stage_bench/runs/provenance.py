@@ -46,8 +46,22 @@ def commit() -> dict[str, Any]:
         return {}
 
 
+_granted: int | None = None
+
+
+def use_cores(count: int | None) -> None:
+    """From now on this process uses so many cores at most: a cluster gives others to others. None: all that it may."""
+    global _granted
+    _granted = count
+
+
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Processor cores that this process is to use."""
+    return min(_granted or _cores(), _cores())
+
+
+def _cores() -> int:
+    """Those of the machine that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -66,7 +80,7 @@ def cpu() -> str:
         memory = f", {round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30)} GiB"
     except (ValueError, OSError, AttributeError):
         memory = ""
-    return f"{name}, {cores()} core{'s' if cores() > 1 else ''}{memory}"
+    return f"{name}, {_cores()} core{'s' if _cores() > 1 else ''}{memory}"
 
 
 def has_bfloat16() -> bool:

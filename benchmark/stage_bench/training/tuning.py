@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stage_bench import files, full_disk, seals, stopping
+from stage_bench import files, full_disk, out_of_memory, seals, stopping
 from stage_bench.errors import JobError, StageBenchError
 from stage_bench.training import spaces, studies
 from stage_bench.training.options import TuningChoice
@@ -240,8 +240,8 @@ def _reason(error: Exception) -> str:
     reason = " ".join(str(error).split())
     if not isinstance(error, StageBenchError):
         reason = f"{type(error).__name__}: {reason}"
-    if isinstance(error, MemoryError) or ("alloc" in reason and "memory" in reason):
-        reason = f"out of memory: {reason}"
+        if out_of_memory.happened(error):
+            reason = f"out of memory: {reason}"
     return reason
 
 
