@@ -55,7 +55,11 @@ def cora(real_data: Path) -> TextGraph:
 
 @pytest.mark.parametrize(
     "name",
-    [*TEXT_SETS, "pubmed-no-text", "tape-arxiv23-no-text", "ogbn-arxiv-no-graph", "ogbn-products-subset-no-graph"],
+    [
+        TEXT_SETS[0],
+        *(pytest.param(name, marks=pytest.mark.slow) for name in TEXT_SETS[1:]),
+        *("pubmed-no-text", "tape-arxiv23-no-text", "ogbn-arxiv-no-graph", "ogbn-products-subset-no-graph"),
+    ],
 )
 def test_the_real_sets_are_sound(real_data: Path, name: str):
     graph = folder.load(real_data / name)
@@ -74,7 +78,7 @@ def test_coras_text_signal(cora: TextGraph):
     assert sign == text_signs.of_labels(cora, everyone)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_shuffled_texts(cora: TextGraph, seed: int):
     graph = permuted(cora, seed)
     said = [line for line in failures(graph) if line.endswith("are the texts shuffled over the nodes?")]
@@ -88,6 +92,7 @@ def test_shuffled_texts(cora: TextGraph, seed: int):
     assert said_without_labels.endswith("are the texts shuffled over the nodes?")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["arxiv-titles-2023", "products-sample"])
 def test_shuffled_texts_of_the_others(real_data: Path, name: str):
     graph = permuted(folder.load(real_data / name), 1)

@@ -222,12 +222,12 @@ def test_the_parts_of_an_embedding_that_took_too_long_are_kept(tmp_path, own_reg
     (tmp_path / "plugin.py").write_text(dedent(PLUGIN))
     suite = {"features": [], "llms": ["tiring"], "backbones": ["mlp"]}
     for done in (1, 2):
-        failed, _ = carry_out(tmp_path, Options(seconds=12), 1, **suite)
+        failed, _ = carry_out(tmp_path, Options(seconds=8), 1, **suite)
         assert len(failed) == 2, "the embedding, and what was to be trained on it"
         assert "the time limit of a job" in failed[0]
         assert "what was done of it is kept" in failed[0]
         assert len(list(tmp_path.glob("results/embeddings/*/shards/*.json"))) == done
-    failed, _ = carry_out(tmp_path, Options(seconds=12), 1, **suite)
+    failed, _ = carry_out(tmp_path, Options(seconds=8), 1, **suite)
     assert not failed
     assert sum(map(int, (tmp_path / "embedded").read_text().split())) < 3000 + 3 * 256, (
         "not from the beginning each time"

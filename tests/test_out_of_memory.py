@@ -117,7 +117,7 @@ def test_texts_are_embedded_in_smaller_batches_with_the_same_result(own_registry
     made = {}
     for name, limit in (("all", 1000), ("few", most)):
         here = tmp_path / name
-        tiny.write_folder(here / "data", 120)
+        tiny.write_folder(here / "data", 40)
         sizes: list[int] = []
         registry._registered["llms"].clear()
         registry.register_llm(name="hashing", summary="", dimension=3)(hashing(limit, sizes))

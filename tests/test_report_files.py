@@ -1,5 +1,6 @@
 """The files of a report, compared as text."""
 
+import csv
 import io
 import json
 import os
@@ -19,6 +20,7 @@ import stage_bench
 from boards import example, frame, made, run, several
 from stage_bench.errors import StageBenchError
 from stage_bench.leaderboard import board, facts_file, files, latex, report, rereading, rows, wording, writing
+from stage_bench.leaderboard.files import csv_columns, csv_text
 from stage_bench.leaderboard.markdown import markdown
 from stage_bench.leaderboard.plots.plot import Plot
 from stage_bench.leaderboard.terminal import terminal
@@ -302,3 +304,12 @@ def test_long_tables_are_cut_with_a_word() -> None:
     assert "The first 200 of 300 rows; all of them are in leaderboard.csv and index.html." in markdown(found)
     assert "% 240 more rows are in leaderboard.csv" in latex.latex(found)
     assert board.to_csv(found.board).count("\n") == 301
+
+
+@pytest.mark.parametrize("cell", ["", "x", "a,b", 'say "x"', "two\nlines", "cr\r", " blank ", "'", "\t", "é\u2028"])
+def test_tables_are_written_as_the_csv_module_writes_them(cell: str) -> None:
+    rows = [["a", cell], [cell, "b"], [cell, cell]]
+    expected = io.StringIO()
+    csv.writer(expected, lineterminator="\n").writerows([["one", cell], *rows])
+    assert csv_text(["one", cell], rows) == expected.getvalue()
+    assert csv_columns(["one", cell], list(zip(*rows, strict=True))) == expected.getvalue()

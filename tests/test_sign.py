@@ -69,6 +69,7 @@ def test_the_slope_is_learnt():
     assert gradient == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_inverted_norm_is_what_costs(real_data):
     """docs/diffusion.md: on Cora, D^1/2 A D^1/2 without self loops is worse than no graph at all."""
     graph = folder.load(real_data / "cora")

@@ -147,7 +147,7 @@ STEPS = {"training": {"epochs": 2000, "patience": 2000}}
 
 @BOTH
 def test_in_the_middle_of_an_embedding(place, number: int):
-    with command(place, nodes=3000, llms=[{"name": "brief", "batch_tokens": 64}], backbones=["mlp"]) as run:
+    with command(place, nodes=3000, llms=[{"name": "brief", "batch_tokens": 2048}], backbones=["mlp"]) as run:
         deadline = time.monotonic() + LONG
         while not list(place.glob("results/embeddings/*/vectors.npy")):
             assert time.monotonic() < deadline

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 
@@ -377,7 +378,8 @@ def test_name_and_compare_are_the_reports(plan_of, tmp_path: Path):
                 init_seed=job.init_seed, content=job.content, metrics={"test_accuracy": 0.5, "val_accuracy": 0.5},
                 split_fingerprint="same",
             )  # fmt: skip
-            store.put(record, {})
+            graph = plan.graphs[job.dataset]
+            store.put(record, {"probabilities": np.full((graph.num_nodes, graph.num_classes), 0.5, np.float16)})
         board, paths = reporting.write(plan, reporting.rows(plan, store), tmp_path / "reports", store.results)
         assert {path.relative_to(tmp_path / "reports").parts[0] for path in paths} == {plan.choices.suite.name}
         return Counter(source.partition(" ")[0] for source in board["source"][board["origin"] == "published"])

@@ -10,6 +10,7 @@ import subprocess
 import sysconfig
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -218,7 +219,7 @@ def test_a_record_that_another_process_wrote_meanwhile_is_found(place):
     assert found is not None
     assert found.status == "ok"
     store = Store(place / "results")
-    store.put(tiny.records(place)[0].__class__(**{**found.to_json(), "status": "failed", "error": "no"}))
+    store.put(replace(found, status="failed", error="no"))
     assert before.ended(job).error == "no", "it failed there, after this command had begun"
     after = Claims(place / "results", plan.jobs)
     assert after.ended(job) is None, "it failed before: it is to be tried again"

@@ -9,11 +9,13 @@ of the same rows, in this run and on this machine.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import cProfile
 import os
 import pstats
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -30,7 +32,7 @@ LLMS = 10
 HARDWARE = "AMD EPYC, 2 cores, 24 GiB, 1 thread"
 PHASES = {
     "read and check rows": ("rereading.py", "read"),
-    "board and bootstraps": ("board.py", "build"),
+    "board and bootstraps": ("board.py", "of_checked"),
     "tests against the best": ("separation.py", "separations"),
     "mean ranks": ("mean_ranks.py", "mean_ranks"),
     "costs": ("costs.py", "costs"),
@@ -76,29 +78,39 @@ def generate(count: int) -> pd.DataFrame:
 
 
 def measure(runs: Path, reports: Path) -> tuple[float, float, pstats.Stats]:
-    """Seconds and peak MB of `stage-bench report` in a process of its own, and, from another, where the time goes."""
-    code = (
-        "import resource, sys, time\n"
-        "from stage_bench.cli import app\n"
-        "begin = time.perf_counter()\n"
-        f"app(['report', {str(runs)!r}, '--reports', {str(reports)!r}], standalone_mode=False)\n"
-        "seconds = time.perf_counter() - begin\n"
-        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6\n"
-        "print(f'MEASURED {seconds} {peak}')\n"
-    )
+    """Seconds and peak MB of `stage-bench report` with its processes, and, from another call, where the time goes."""
+    script = Path(sysconfig.get_path("scripts")) / "stage-bench"
+    command = [str(script), "report", str(runs), "--reports", str(reports)]
     begin = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    whole = time.perf_counter() - begin
-    if done.returncode:
-        sys.exit(done.stderr)
-    _, _, peak = done.stdout.splitlines()[-1].split()
-    return whole, float(peak), profile(runs, reports)
+    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, held(process.pid))
+            time.sleep(0.1)
+        whole = time.perf_counter() - begin
+        if process.returncode:
+            said.seek(0)
+            sys.exit(said.read())
+    return whole, peak, profile(runs, reports)
+
+
+def held(process: int) -> float:
+    """MB that a process and its children hold at this moment, what they share counted once."""
+    kilobytes = 0
+    with contextlib.suppress(OSError):  # it has just ended
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            kilobytes += int(line.split()[1]) if line.startswith("Pss:") else 0
+        for task in Path(f"/proc/{process}/task").iterdir():
+            children = (task / "children").read_text().split()
+            kilobytes += sum(held(int(child)) * 1e6 / 1024 for child in children)
+    return kilobytes * 1024 / 1e6
 
 
 def profile(runs: Path, reports: Path) -> pstats.Stats:
     from stage_bench.execution import published_numbers
-    from stage_bench.leaderboard import rereading, writing
+    from stage_bench.leaderboard import beside, rereading, writing
 
+    beside.ROWS = sys.maxsize  # all in this process
     profiler = cProfile.Profile()
     profiler.enable()
     read = rereading.read(runs)
@@ -132,7 +144,7 @@ def main() -> None:
         print(f"stage-bench report: {seconds:.1f} s, start of Python included; peak memory {peak:.0f} MB")
         print(f"files of the report: {size / 1e6:.0f} MB")
         print(f"pandas, to read the file and take mean and std of each row: {plain_pandas(runs):.2f} s")
-        print("where the time goes (profiled, so slower):")
+        print("where the time goes (profiled, and in one process, so slower):")
         for name, (file, function) in PHASES.items():
             found = [
                 value[3] for (path, _, called), value in stats.stats.items()  # type: ignore[attr-defined]

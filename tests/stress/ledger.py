@@ -132,7 +132,8 @@ def _json(path: Path, found: Found) -> dict[str, Any]:
     except ValueError as error:
         found.problems.append(f"{path}: {error}")
         return {}
-    if not _is_sealed(value, "", f"{path.parent.name}/{path.name}"):
+    # A note of a part is bound to what it is a part of.
+    if not _is_sealed(value, "", path.parent.parent.name, f"{path.parent.name}/{path.name}"):
         found.problems.append(f"{path}: its checksum is not its own")
     return value
 

@@ -20,6 +20,12 @@ _HEADINGS = (
     *("Answers s", "Tokens", "US dollars", "Fine-tuning s", "Embedding s"),
 )
 
+_READ = (
+    *("dataset", "features", "llm", "instruction", "embedding_id", "answers_id", "study_id"),
+    *("answer_seconds", "answer_tokens", "answer_dollars", "finetune_seconds", "embed_seconds"),
+)
+"""Columns of runs.csv."""
+
 _LEGEND = """\
 Features that are learnt from labels are made anew for each split: their seconds are those of all splits together. A
 chat model's answers do not depend on the split and count once. An empty cell was not measured: what was made elsewhere
@@ -32,7 +38,8 @@ _TUNED = """ Features that were learnt for the splits of tuning alone are in no 
 
 def markdown(runs: pd.DataFrame) -> list[str]:
     """A section, or nothing where all features cost their embedding and no more."""
-    rows = [row for row in records(runs) if row["status"] == "ok" and row["kind"] == "train" and row["embedding_id"]]
+    made = (runs["status"] == "ok") & (runs["kind"] == "train") & (runs["embedding_id"] != "")
+    rows = records(runs.loc[made, list(_READ)])
     if not any(
         row["answers_id"] or row["finetune_seconds"] is not None or row["embed_seconds"] is None for row in rows
     ):

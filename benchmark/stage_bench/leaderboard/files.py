@@ -1,8 +1,6 @@
 """Files of a report: their text, and names that every file system takes."""
 
-import csv
 import hashlib
-import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,11 +16,26 @@ def replace_text(path: Path, text: str) -> Path:
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """One header line and one line a row, `\\n` at the end of each on every platform."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+    lines = [",".join(map(_quoted, columns))]
+    lines += [",".join(map(_quoted, row)) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def csv_columns(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """The same from a table's columns, in which most cells stand more than once: each is looked at once."""
+    quoted = []
+    for column in cells:
+        known = {cell: _quoted(cell) for cell in set(column)}
+        quoted.append([known[cell] for cell in column])
+    lines = [",".join(map(_quoted, columns)), *map(",".join, zip(*quoted, strict=True))]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(cell: str) -> str:
+    """As the csv module writes it by default."""
+    if "," in cell or '"' in cell or "\n" in cell or "\r" in cell:
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
 
 
 def file_stem(name: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from stage_bench.leaderboard.rows import KEY, records
 from stage_bench.leaderboard.samples import Sample, key_of, samples
-from stage_bench.leaderboard.statistics import BLOCK, TAILS, drawn_ranks, rank_resamples, resampled_means
+from stage_bench.leaderboard.statistics import BLOCK, TAILS, drawn_ranks, each, rank_resamples, resampled_means
 
 Method = tuple[str, ...]
 """Features, LLM, instruction and backbone."""
@@ -93,8 +93,11 @@ def _interval(tables: Sequence[Sequence[Sample]], methods: Sequence[Method]) -> 
     resamples = rank_resamples(len(methods))
     chosen = np.random.default_rng(_SEED).multinomial(len(tables), [1 / len(tables)] * len(tables), size=resamples)
     drawn = np.zeros((resamples, len(methods)), dtype=np.float32)
-    for start in range(0, resamples, BLOCK):
+
+    def draw(start: int) -> None:
         part = slice(start, start + BLOCK)
         for times, table in zip(chosen.T, means, strict=True):
             drawn[part] += times[part, None] * drawn_ranks(table(part.start, part.stop))
+
+    each(draw, range(0, resamples, BLOCK))
     return np.quantile(drawn / len(tables), TAILS, axis=0)  # type: ignore[return-value]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from stage_bench.leaderboard import board as boards
 from stage_bench.leaderboard import published as published_numbers
+from stage_bench.leaderboard.beside import Beside
 from stage_bench.leaderboard.costs import Cost, costs
 from stage_bench.leaderboard.mean_ranks import MeanRank, mean_ranks
 from stage_bench.leaderboard.reproduction import Reproduction, reproductions
@@ -94,6 +95,7 @@ def make(
         published_numbers.without(published, facts.other_data), boards.table_keys(runs)
     )
     board = boards.of_checked(runs, rows, facts.source or f"stage-bench, suite {facts.suite}")
+    ranked = Beside(len(runs), mean_ranks, runs, board)
     noun = "row has" if elsewhere == 1 else "rows have"
     return Report(
         facts=facts if facts.versions else replace(facts, versions=_versions(runs)),
@@ -101,7 +103,7 @@ def make(
         board=board,
         separations=separations(runs, board, hits),
         costs=costs(runs, board),
-        mean_ranks=mean_ranks(runs, board),
+        mean_ranks=ranked.result(),
         reproductions=reproductions(board),
         published_times=published_numbers.no_times() if published_times is None else published_times,
         details=details or {},

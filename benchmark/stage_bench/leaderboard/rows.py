@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from stage_bench.errors import StageBenchError, brief
-from stage_bench.leaderboard.files import csv_text, replace_text
+from stage_bench.leaderboard.files import csv_columns, replace_text
 
 KEY = ("dataset", "split", "features", "llm", "instruction", "backbone")
 """What tells one row of the leaderboard from another."""
@@ -191,7 +191,7 @@ def runs_csv(runs: pd.DataFrame) -> str:
 
 def checked_csv(runs: pd.DataFrame) -> str:
     """The text of runs.csv for a frame that `check_runs` gave."""
-    return csv_text(RUN_COLUMNS, zip(*(_cells(runs[column]) for column in RUN_COLUMNS), strict=True))
+    return csv_columns(RUN_COLUMNS, [_cells(runs[column]) for column in RUN_COLUMNS])
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -201,6 +201,8 @@ def read_csv(path: Path) -> pd.DataFrame:
     """
     csv.field_size_limit(2**31 - 1)  # the module's own limit is less than what some errors have
     table: list[list[str]] = []
+    # Most cells stand thousands of times: each text is kept once, a third of the memory.
+    once = dict[str, str]().setdefault
     line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -214,7 +216,8 @@ def read_csv(path: Path) -> pd.DataFrame:
             for cells in reader:
                 if cells and len(cells) != len(header):
                     raise StageBenchError(f"{path}:{line}: {len(cells)} cells in a row, {len(header)} in the header")
-                table += [cells] if cells else []
+                if cells:
+                    table.append([once(cell, cell) for cell in cells])
                 line = reader.line_num + 1
     except FileNotFoundError:
         raise StageBenchError(f"{path}: no such file") from None
@@ -255,14 +258,15 @@ def _check_columns(runs: pd.DataFrame, place: str) -> None:
 
 def _texts(values: list[Any]) -> list[str]:
     """Cells as text. Most are repeated thousands of times, so each is looked at once."""
-    known = {value: text(value) for value in set(values)}
+    known = {value: value if type(value) is str else text(value) for value in set(values)}
     return [known[value] for value in values]
 
 
 def _numbers(column: str, values: list[Any], rows: Sequence[str], place: str) -> Reals:
     """Cells as numbers, NaN where nothing is in them."""
     try:
-        found = np.array([math.nan if value is None or value == "" else float(value) for value in values])
+        known = {value: math.nan if value is None or value == "" else float(value) for value in set(values)}
+        found = np.array([known[value] for value in values])
     except (TypeError, ValueError, OverflowError):
         found = np.array([_number(column, value, row, place) for value, row in zip(values, rows, strict=True)])
     found = found.astype(np.float64)
@@ -325,7 +329,9 @@ def _integers(values: Reals) -> Any:
 
 
 def _cells(column: "pd.Series[Any]") -> list[str]:
-    return ["" if value is None else str(value) for value in plain_cells(column)]
+    values = plain_cells(column)
+    known = {value: "" if value is None else str(value) for value in set(values)}
+    return [known[value] for value in values]
 
 
 def board_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -160,6 +161,9 @@ def _fixed(other: Sample, row: Sample, by_seeds: float | None, hits: Hits, resam
     )
 
 
+_KEY_CELLS = itemgetter(*KEY)
+
+
 def key_of(row: Mapping[str, object]) -> Key:
     """A board row's KEY, empty cells as empty strings."""
-    return tuple(str(row[column] or "") for column in KEY)
+    return tuple([str(value) if value else "" for value in _KEY_CELLS(row)])

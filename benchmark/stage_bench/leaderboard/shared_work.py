@@ -33,6 +33,8 @@ def once(runs: Columns, alone: Known) -> dict[str, float | None]:
     """The cost of the distinct pieces of work of some runs, a value for each column of SHARED; None: not measured."""
     return {
         column: _once(zip(runs[identity], runs[column], strict=True), alone[column])
+        if runs[column].count(None) < len(runs[column])
+        else None
         for column, identity in SHARED.items()
     }
 

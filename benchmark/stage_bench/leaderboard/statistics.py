@@ -4,13 +4,15 @@ All draws come from NumPy generators with fixed seeds, so the same accuracies al
 """
 
 import math
+import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -20,6 +22,7 @@ BLOCK = 500
 """Rows, or resamples, held in memory at a time."""
 
 Array = npt.NDArray[np.float64]
+T = TypeVar("T")
 Seeds = Sequence[tuple[float, float]]
 """The (split_seed, init_seed) of each run of a row; an infinite one stands for a seed that was not recorded."""
 
@@ -48,20 +51,34 @@ def intervals(samples: Sequence[Sequence[float]]) -> list[tuple[float, float] | 
             by_size.setdefault(len(values), []).append(position)
     for size, positions in by_size.items():
         weights = _weights(size)
-        for start in range(0, len(positions), BLOCK):
-            block = positions[start : start + BLOCK]
-            means = np.array([samples[position] for position in block]) @ weights
+        rows = np.array([samples[position] for position in positions])
+
+        def block(start: int, rows: Array = rows, weights: Array = weights) -> list[tuple[float, float]]:
+            means = rows[start : start + BLOCK] @ weights
             # What numpy's quantile gives; it sorts partly, which takes three times as long as sorting.
             means.sort(axis=1)
-            low, high = (_between(means, tail) for tail in TAILS)
-            for position, bounds in zip(block, zip(low.tolist(), high.tolist(), strict=True), strict=True):
-                result[position] = bounds
+            low, high = (_between(means, tail).tolist() for tail in TAILS)
+            return list(zip(low, high, strict=True))
+
+        bounds = [pair for found in each(block, range(0, len(positions), BLOCK)) for pair in found]
+        for position, pair in zip(positions, bounds, strict=True):
+            result[position] = pair
     return result
+
+
+def each(function: Callable[[int], T], places: Iterable[int]) -> list[T]:
+    """What a function gives for each place, in their order. On all cores: NumPy lets go of Python's lock."""
+    places = list(places)
+    if len(places) < 2:
+        return [function(place) for place in places]
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        return list(pool.map(function, places))
 
 
 def ranks(means: Sequence[float]) -> list[int]:
     """Rank 1 for the highest mean; ties share the better rank."""
-    return [int(rank) for rank in rankdata(-np.asarray(means, dtype=float), method="min")] if len(means) else []
+    values = -np.asarray(means, dtype=float)
+    return [int(better) + 1 for better in np.searchsorted(np.sort(values), values)]
 
 
 def rank_intervals(
@@ -77,8 +94,11 @@ def rank_intervals(
         return result
     means, resamples = resampled_means(samples, seeds, names), rank_resamples(len(samples))
     drawn = np.empty((len(samples), resamples), dtype=np.int32)
-    for start in range(0, resamples, BLOCK):
+
+    def draw(start: int) -> None:
         drawn[:, start : start + BLOCK] = drawn_ranks(means(start, start + BLOCK)).T
+
+    each(draw, range(0, resamples, BLOCK))
     drawn.sort(axis=1)
     # A rank is a whole number: take the drawn rank at or beyond the tail instead of a value between two.
     low = drawn[:, math.floor(TAILS[0] * (resamples - 1))]
@@ -123,17 +143,25 @@ def resampled_means(samples: Sequence[Sequence[float]], seeds: Sequence[Seeds], 
 def drawn_ranks(means: Array) -> npt.NDArray[np.int32]:
     """Ranks within each resample, [resamples, rows], 1 for the highest mean; ties share the better rank.
 
-    What scipy's rankdata gives, in under half the time.
+    means: fractions. What scipy's rankdata gives, in a tenth of the time: a mean and its column are made one whole
+    number, since these are sorted several times as fast as an order of means is found.
     """
-    # Rounded, so that the last bits of a mean do not part what is equal.
-    values = -np.round(means, 12)
-    order = np.argsort(values, axis=1)
-    ordered = np.take_along_axis(values, order, axis=1)
-    places = np.broadcast_to(np.arange(1, values.shape[1] + 1, dtype=np.int32), values.shape).copy()
-    places[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = 0
+    rows, columns = means.shape
+    bits = max(1, columns - 1).bit_length()
+    # Rounded, so that the last bits of a mean do not part what is equal: at 1e-12 where that leaves bits enough.
+    steps = min(10.0**12, 2.0 ** (62 - bits))
+    keys = np.rint((1 - means) * steps).astype(np.int64)
+    keys <<= bits
+    keys |= np.arange(columns)
+    keys.sort(axis=1)
+    order = keys & ((1 << bits) - 1)
+    keys >>= bits
+    places = np.broadcast_to(np.arange(1, columns + 1, dtype=np.int32), means.shape).copy()
+    places[:, 1:][keys[:, 1:] == keys[:, :-1]] = 0
     np.maximum.accumulate(places, axis=1, out=places)
-    result = np.empty(values.shape, dtype=np.int32)
-    np.put_along_axis(result, order, places, axis=1)
+    result = np.empty(means.shape, dtype=np.int32)
+    order += columns * np.arange(rows)[:, None]
+    result.reshape(-1)[order] = places
     return result
 
 
@@ -167,5 +195,5 @@ def _independent(samples: Sequence[Sequence[float]], names: Sequence[str], resam
     for column, (values, name) in enumerate(zip(samples, names, strict=True)):
         generator = np.random.default_rng([_SEED, zlib.crc32(name.encode("utf-8", "replace"))])
         drawn = generator.integers(0, len(values), size=(resamples, len(values)))
-        means[:, column] = np.asarray(values, dtype=float)[drawn].mean(axis=1)
+        means[:, column] = np.asarray(values, dtype=float)[drawn.T].sum(axis=0) / len(values)
     return means

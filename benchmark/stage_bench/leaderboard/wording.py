@@ -37,8 +37,10 @@ def escape(value: object) -> str:
 
 def plain(value: object) -> str:
     """Text from data as one line: white space becomes blanks, control characters go."""
-    line = " ".join(("" if value is None else str(value)).split())
-    if line.isascii() and line.isprintable():
+    line = "" if value is None else str(value)
+    if not line.isprintable() or "  " in line or line.strip() != line:
+        line = " ".join(line.split())
+    if line.isprintable():  # which no character of the categories C is
         return line
     return "".join(character for character in line if not unicodedata.category(character).startswith("C"))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stage_bench.files import write_bytes
 from stage_bench.leaderboard import board, details, facts_file, hits
+from stage_bench.leaderboard.beside import Beside
 from stage_bench.leaderboard.files import csv_text, replace_text
 from stage_bench.leaderboard.latex import latex
 from stage_bench.leaderboard.markdown import markdown
@@ -30,17 +31,14 @@ def write(folder: Path, report: Report) -> list[Path]:
     left and this one does not have are deleted. Without matplotlib there are no plots, and the log says how to get
     them.
     """
-    drawn = drawing.draw(report)
+    drawn = drawing.Drawn(report)
     if not drawing.available():
         _log.warning(drawing.ADVICE)
-    paths = [
-        replace_text(folder / "leaderboard.csv", board.to_csv(report.board)),
-        replace_text(folder / "leaderboard.md", markdown(report, drawn)),
-        replace_text(folder / "leaderboard.tex", latex(report)),
-        replace_text(folder / "runs.csv", checked_csv(report.runs)),
-        replace_text(folder / "separation.csv", separation_csv(report)),
-        replace_text(folder / "index.html", html(report, drawn)),
-    ]
+    tables = Beside(len(report.runs), _write_tables, folder, report)
+    page = html(report, drawn)
+    paths = tables.result()
+    paths.insert(1, replace_text(folder / "leaderboard.md", markdown(report, drawn)))
+    paths.append(replace_text(folder / "index.html", page))
     for plot in drawn:
         for ending, data in (("svg", plot.svg), ("png", plot.png)):
             path = folder / "plots" / f"{plot.name}.{ending}"
@@ -56,9 +54,18 @@ def write(folder: Path, report: Report) -> list[Path]:
     names = [path.name for path in paths if path.parent.name == "plots"]
     for name in set(facts_file.plots(folder)) - set(names):
         (folder / "plots" / name).unlink(missing_ok=True)
-    tables = [path for path in paths if path.parent == folder and path.suffix in (".csv", ".npz", ".json")]
-    paths.append(facts_file.write(folder, report.facts, names, tables))
+    read_again = [path for path in paths if path.parent == folder and path.suffix in (".csv", ".npz", ".json")]
+    paths.append(facts_file.write(folder, report.facts, names, read_again))
     return paths
+
+
+def _write_tables(folder: Path, report: Report) -> list[Path]:
+    return [
+        replace_text(folder / "leaderboard.csv", board.to_csv(report.board)),
+        replace_text(folder / "leaderboard.tex", latex(report)),
+        replace_text(folder / "runs.csv", checked_csv(report.runs)),
+        replace_text(folder / "separation.csv", separation_csv(report)),
+    ]
 
 
 def separation_csv(report: Report) -> str:

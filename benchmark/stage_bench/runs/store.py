@@ -99,9 +99,12 @@ class Store:
         """
         path = self.folder(id_) / "predictions.npz"
         try:
-            return array_files.read(path)
+            said = array_files.read(path)
         except (OSError, ValueError) as error:
             raise StageBenchError(f"{path}: cannot be read: {error}") from None
+        if "probabilities" not in said:
+            raise StageBenchError(f"{path}: holds no probabilities")
+        return said
 
     def _sound(self, record: RunRecord) -> bool:
         try:

@@ -110,13 +110,13 @@ class Notes:
 
     def mark(self, *notes: str) -> tuple[int, ...]:
         """The numbers of these notes, without the empty ones."""
-        cleaned = [note for note in map(plain, notes) if note]
+        cleaned = [note for note in map(_plain, notes) if note]
         return tuple(sorted({self.texts.setdefault(note, len(self.texts) + 1) for note in cleaned}))
 
 
-def words(value: str | None) -> Cell:
+def words(value: str | None, sub: str = "", style: str = "") -> Cell:
     """A cell of text from data."""
-    return Cell(_plain(value))
+    return Cell(_plain(value), None, sub, style)
 
 
 _plain = lru_cache(1 << 16)(plain)  # a name stands in thousands of rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from stage_bench.leaderboard.costs import Cost
-from stage_bench.leaderboard.page.cells import Cell, Column, Row, Table, amount, count, fraction, seconds
+from stage_bench.leaderboard.page.cells import Cell, Column, Row, Table, amount, count, fraction, seconds, words
 from stage_bench.leaderboard.page.naming import MODEL, BoardRow, Keys, Place, model_cells, name_of
 from stage_bench.leaderboard.report import Key
 from stage_bench.leaderboard.samples import key_of
@@ -64,7 +64,7 @@ def table(place: Place, rows: Sequence[BoardRow], found: Mapping[Key, Cost], key
             *(amount(getattr(cost, name)) for name in money),
             count(cost.peak_memory_mb),
             count(cost.parameters),
-            Cell(plain(cost.hardware), sub="" if cost.compared else "another class: times not ranked"),
+            words(cost.hardware, "" if cost.compared else "another class: times not ranked"),
         ]
         made.append(Row(cells, name_of(row), keys.get(key_of(row), -1), "" if cost.compared else "apart"))
     return Table(

@@ -33,8 +33,8 @@ class Place(NamedTuple):
 
 def model_cells(row: Mapping[str, Any], style: str = "") -> list[Cell]:
     """Cells of the columns MODEL; style: of the backbone."""
-    cells = [words(row[column.key]) for column in MODEL]
-    return [cells[0]._replace(style=style), *cells[1:]]
+    first, *others = (row[column.key] for column in MODEL)
+    return [words(first, style=style), *map(words, others)]
 
 
 def name_of(row: Mapping[str, Any]) -> str:

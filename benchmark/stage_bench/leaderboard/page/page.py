@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stage_bench.leaderboard import legend, mean_ranks, published, splits, tuning
@@ -50,13 +50,14 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What the page shows of one (dataset, split); a table that has no rows is None."""
+    """What the page shows of one (dataset, split), where; a table that has no rows is None."""
 
+    where: tuple[str, str]
     place: Place
     split_words: str
     board: Table | None
     basis: str
-    pictures: Sequence[Picture]
+    pictures: Sequence[Picture] = ()
     published: Table | None
     best: str
     suspect: bool
@@ -79,7 +80,7 @@ def html(report: Report, plots: Sequence[Plot] = ()) -> str:
     """
     facts = report.facts
     keys = run_data.keys_of(report.runs)
-    sections = _sections(report, keys, plots)
+    sections = _sections(report, keys)
     times_notes = Notes("times")
     times = _times(report, times_notes)
     studies = tuning.in_order(facts.studies)
@@ -93,6 +94,9 @@ def html(report: Report, plots: Sequence[Plot] = ()) -> str:
         "runs": run_data.table(report) if len(report.runs) else None,
     }
     tables += [table for name, table in over_all.items() if table and name != "runs"]
+    page_data = _data(report, keys, tables)
+    # Plots come last: another process may still be drawing them.
+    sections = [replace(section, pictures=_pictures_of(section, plots)) for section in sections]
     return (
         environment()
         .get_template("page.html")
@@ -122,28 +126,24 @@ def html(report: Report, plots: Sequence[Plot] = ()) -> str:
             detailed_runs=run_data.DETAILED_RUNS,
             heavy=sum(min(table.length, SHOWN) for table in tables) > _HEAVY,
             mark=MARK,
-            page_data=_data(report, keys, tables),
+            page_data=page_data,
         )
     )
 
 
-def _sections(report: Report, keys: Keys, plots: Sequence[Plot]) -> list[Section]:
+def _sections(report: Report, keys: Keys) -> list[Section]:
+    """A section for each table, without its pictures."""
     members: dict[tuple[str, str], list[BoardRow]] = {}
     for row in records(report.board):
         members.setdefault((row["dataset"] or "", row["split"] or ""), []).append(row)
     found: dict[tuple[str, str], list[Reproduction]] = {where: [] for where in members}
     for one in report.reproductions:
         found.setdefault((one.ours["dataset"] or "", one.ours["split"] or ""), []).append(one)
-    return [
-        _section(
-            report,
-            keys,
-            members[where],
-            found[where],
-            _pictures(plot for plot in plots if (plot.dataset, plot.split) == where and plot.kind != "tuning"),
-        )
-        for where in sorted(members)
-    ]
+    return [_section(report, keys, members[where], found[where]) for where in sorted(members)]
+
+
+def _pictures_of(section: Section, plots: Sequence[Plot]) -> Sequence[Picture]:
+    return _pictures(plot for plot in plots if (plot.dataset, plot.split) == section.where and plot.kind != "tuning")
 
 
 def _section(
@@ -151,7 +151,6 @@ def _section(
     keys: Keys,
     rows: Sequence[BoardRow],
     reproductions: Sequence[Reproduction],
-    pictures: Sequence[Picture],
 ) -> Section:
     dataset, split = rows[0]["dataset"] or "", rows[0]["split"] or ""
     place = Place(f"on-{file_stem(f'{dataset}.{split}')}", plain(dataset), plain(split))
@@ -159,11 +158,11 @@ def _section(
     theirs = [row for row in rows if row["origin"] == "published"]
     notes = Notes(place.id)
     return Section(
+        where=(dataset, split),
         place=place,
         split_words=splits.NAMES.get(split, ""),
         board=standings.table(place, ours, report.separations, keys, notes) if ours else None,
         basis=_basis(ours),
-        pictures=pictures,
         published=published_rows.table(place, theirs, notes) if theirs else None,
         best=published_rows.best(ours, theirs) if theirs else "",
         suspect=any(published.remark_of(row["note"]).suspect for row in theirs),

@@ -13,7 +13,7 @@ import pandas as pd
 
 from stage_bench.leaderboard.page.cells import SHOWN, Cell, Column, Row, Table, count, fraction, seconds
 from stage_bench.leaderboard.report import Key, Report
-from stage_bench.leaderboard.rows import ACCURACIES, KEY, SECONDS
+from stage_bench.leaderboard.rows import ACCURACIES, KEY, SECONDS, plain_cells
 from stage_bench.leaderboard.wording import plain
 
 DETAILED_RUNS = 2_000
@@ -146,8 +146,12 @@ def _packed(column: pd.Series[Any]) -> Packed:
     is_real = pd.api.types.is_float_dtype(column.dtype)
     if is_real:
         digits = 4 if column.name in ACCURACIES else 2 if column.name in SECONDS else 6
-        rounded = np.round(column.to_numpy(), digits).tolist()
-        values = [value if math.isfinite(value) else None for value in rounded]
+        rounded = np.round(column.to_numpy(dtype=np.float64), digits)
+        objects = rounded.astype(object)
+        objects[~np.isfinite(rounded)] = None
+        values = objects.tolist()
+    elif column.dtype == "Int64":
+        values = [value if value is None or abs(value) <= _EXACT else str(value) for value in plain_cells(column)]
     elif pd.api.types.is_numeric_dtype(column.dtype):
         values = [_clean(value) for value in column.tolist()]
     else:

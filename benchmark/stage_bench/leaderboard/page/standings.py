@@ -70,7 +70,7 @@ def _row(row: BoardRow, separation: Separation | None, keys: Keys, notes: Notes,
         Cell(accuracy(row) or state, row["test_accuracy"], state if accuracy(row) else "", style),
         count(row["n_runs"]),
         _interval(row, scale),
-        _p_cell(row, separation)._replace(notes=notes.mark(reason)),
+        _p_cell(row, separation, notes.mark(reason)),
         fraction(row["val_accuracy"]),
         seconds(row["train_seconds"]),
         seconds(row["total_seconds"]),
@@ -88,15 +88,15 @@ def _rank(row: BoardRow) -> Cell:
     return Cell(str(row["rank"]), row["rank"], interval)
 
 
-def _p_cell(row: BoardRow, separation: Separation | None) -> Cell:
+def _p_cell(row: BoardRow, separation: Separation | None, notes: tuple[int, ...]) -> Cell:
     if separation is None or row["status"] != "ok":
-        return Cell()
+        return Cell(notes=notes)
     if separation.best:
-        return Cell("best", 2.0, style="best")  # above every p: nothing is less separable from the best
+        return Cell("best", 2.0, "", "best", notes)  # above every p: nothing is less separable from the best
     shown = p_value(separation.p_holm)
     if separation.separable is None:
-        return Cell(shown or _CANNOT_TELL, separation.p_holm, _CANNOT_TELL if shown else "", "quiet")
-    return Cell(shown, separation.p_holm, "" if separation.separable else _NOT_SEPARABLE)
+        return Cell(shown or _CANNOT_TELL, separation.p_holm, _CANNOT_TELL if shown else "", "quiet", notes)
+    return Cell(shown, separation.p_holm, "" if separation.separable else _NOT_SEPARABLE, "", notes)
 
 
 def _sentence(separation: Separation) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from typing import NamedTuple, overload
 
+from stage_bench.leaderboard.beside import Beside
 from stage_bench.leaderboard.plots import canvas, lanes, standings, trajectories
 from stage_bench.leaderboard.plots.canvas import Sheet
 from stage_bench.leaderboard.plots.entries import Table, accuracies, tables
@@ -48,6 +49,27 @@ def draw(report: Report) -> list[Plot]:
             svg, png = sheet().files()
             plots.append(Plot(kind=kind, dataset=dataset, split=split, alt=alt, name=name, svg=svg, png=png))
     return plots
+
+
+class Drawn(Sequence[Plot]):
+    """The plots of a report, drawn while its other files are made if it has many rows; waited for when looked at."""
+
+    def __init__(self, report: Report) -> None:
+        self._drawing = Beside(len(report.runs), draw, report)
+
+    @cached_property
+    def _plots(self) -> list[Plot]:
+        return self._drawing.result()
+
+    def __len__(self) -> int:
+        return len(self._plots)
+
+    @overload
+    def __getitem__(self, place: int) -> Plot: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Plot]: ...
+    def __getitem__(self, place: int | slice) -> Plot | list[Plot]:
+        return self._plots[place]
 
 
 def _tasks(report: Report) -> Iterator[_Task]:
