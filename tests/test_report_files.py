@@ -311,5 +311,8 @@ def test_tables_are_written_as_the_csv_module_writes_them(cell: str) -> None:
     rows = [["a", cell], [cell, "b"], [cell, cell]]
     expected = io.StringIO()
     csv.writer(expected, lineterminator="\n").writerows([["one", cell], *rows])
-    assert csv_text(["one", cell], rows) == expected.getvalue()
-    assert csv_columns(["one", cell], list(zip(*rows, strict=True))) == expected.getvalue()
+    written = csv_text(["one", cell], rows)
+    if "\r" not in cell:  # which the module leaves bare before Python 3.13, so that it ends a row when it is read
+        assert written == expected.getvalue()
+    assert csv_columns(["one", cell], list(zip(*rows, strict=True))) == written
+    assert list(csv.reader(io.StringIO(written, newline=""), strict=True)) == [["one", cell], *rows]

@@ -32,7 +32,7 @@ def csv_columns(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 
 def _quoted(cell: str) -> str:
-    """As the csv module writes it by default."""
+    """As the csv module writes it by default; a lone `\\r`, which would end the row for a reader, is quoted as well."""
     if "," in cell or '"' in cell or "\n" in cell or "\r" in cell:
         return '"' + cell.replace('"', '""') + '"'
     return cell
