@@ -194,3 +194,23 @@ def test_results_folders_are_compared_run_by_run(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(StageBenchError, match=rf"{path}: .*makes a damaged run again"):
         resulting.read(tmp_path / "b" / "results")
+
+
+def test_the_same_ids_with_other_numbers_are_tested() -> None:
+    """An id is of what went in: another library, or a mistake in the code, may give other numbers under it."""
+    before = side(*several("gcn", BEFORE))
+    after = side(*several("gcn", [value - 0.1 for value in [0.80, 0.82, 0.815, 0.79, 0.80]]))
+    assert before.runs["id"].tolist() == after.runs["id"].tolist()
+    assert compared(before, after)["gcn"]["verdict"] == "worse"
+    assert compared(before, after)["gcn"]["method"] != "the same runs"
+    again = compared(before, before)["gcn"]
+    assert (again["verdict"], again["method"]) == ("unchanged", "the same runs")
+
+
+def test_no_row_in_both_is_no_success(tmp_path: Path, stage_bench: Command) -> None:
+    for name, backbone in (("a", "gcn"), ("b", "mlp")):
+        rows.write_runs(tmp_path / name / "runs.csv", frame(*several(backbone, BEFORE)))
+    assert stage_bench("compare", tmp_path / "a", tmp_path / "b")[0] == 0
+    code, _, err = stage_bench("compare", tmp_path / "a", tmp_path / "b", "--fail-on-regression")
+    assert code == 2
+    assert "nothing was compared" in err

@@ -316,3 +316,19 @@ def test_tables_are_written_as_the_csv_module_writes_them(cell: str) -> None:
         assert written == expected.getvalue()
     assert csv_columns(["one", cell], list(zip(*rows, strict=True))) == written
     assert list(csv.reader(io.StringIO(written, newline=""), strict=True)) == [["one", cell], *rows]
+
+
+def test_a_report_of_other_runs_is_not_replaced(
+    tmp_path: Path, stage_bench: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Somebody else's report may say that it has the name of mine."""
+    writing.write(tmp_path / "reports" / "golden", made(*several("gcn", [0.8, 0.9])))
+    theirs = [{**row, "id": f"their {row['id']}"} for row in several("gcn", [0.99, 0.98])]
+    writing.write(tmp_path / "theirs", made(*theirs))
+    before = (tmp_path / "reports" / "golden" / "runs.csv").read_bytes()
+    code, _, err = stage_bench("report", tmp_path / "theirs", "--reports", tmp_path / "reports")
+    assert code == 2
+    assert "holds a report of other runs" in err
+    assert (tmp_path / "reports" / "golden" / "runs.csv").read_bytes() == before
+    assert stage_bench("report", tmp_path / "theirs", "--reports", tmp_path / "new")[0] == 0
+    assert stage_bench("report", tmp_path / "new" / "golden", "--reports", tmp_path / "new")[0] == 0, "its own"

@@ -145,7 +145,7 @@ def test_an_edited_board_is_named(report, old: str, new: str, problem: str):
     (found,) = failures(folder)
     assert found.startswith("leaderboard.csv: ")
     assert problem in found
-    assert found.endswith("`stage-bench report` on this folder makes it anew")
+    assert found.endswith("`stage-bench report` on this folder, with --reports naming the one that it is in, makes it anew")
 
 
 def test_a_row_that_is_dropped_is_named(report):
@@ -188,7 +188,7 @@ def test_edited_tests_are_named(report):
 def test_a_missing_file_is_named(report, name: str):
     folder = report()
     (folder / name).unlink()
-    assert f"files: {name} is not there; `stage-bench report` on this folder makes it anew" in failures(folder)
+    assert f"files: {name} is not there; `stage-bench report` on this folder, with --reports naming the one that it is in, makes it anew" in failures(folder)
 
 
 def test_without_runs_there_is_nothing_to_look_at(report, tmp_path: Path):

@@ -247,6 +247,7 @@ def report(
 ) -> None:
     """Write a leaderboard from the runs that are there."""
     from stage_bench.leaderboard import rereading, selecting
+    from stage_bench.leaderboard.files import file_stem
 
     wanted = selecting.parse(only or [])
     if rereading.is_report(suite):
@@ -256,6 +257,7 @@ def report(
         read = rereading.read(suite, compare)
         made = rereading.make(read, wanted, *published_numbers.load(read.facts.compare))
         counts = rereading.counts(made)
+        rereading.check_place(suite, reports / file_stem(made.facts.suite), made)
         printing.show(made, counts, reports, as_json)
     else:
         from stage_bench.execution import running
@@ -292,6 +294,8 @@ def compare(
     else:
         printing.table(comparison.shown(changes))
         print(comparison.summary(changes))
+    if fail_on_regression and not comparison.shared(changes):
+        raise StageBenchError(f"no row of {a} is in {b}: nothing was compared, so nothing can be said of regressions")
     raise typer.Exit(1 if fail_on_regression and comparison.regressions(changes) else 0)
 
 

@@ -116,8 +116,7 @@ class LocalExecutor:
             if ended is not None:
                 self._finish(job, by_another(ended))
             elif broken:
-                what = "a member failed: " if isinstance(job, EnsembleJob) else ""
-                self._finish(job, self.here.fail(job, JobError(what + broken), is_own=False))
+                self._finish(job, self.here.fail(job, JobError(because(job, broken)), is_own=False))
             elif worker is None:
                 self._do_here(job)
             else:
@@ -257,6 +256,11 @@ class LocalExecutor:
             self.progress.line(f"waiting for {what}, which another process has in hand")
         time.sleep(_LOOK_EVERY / 2)
         self.queue.look_again()
+
+
+def because(job: Job, broken: str) -> str:
+    """Why a job was not done; broken: what was said of one that it needs."""
+    return f"{'a member' if isinstance(job, EnsembleJob) else 'what it is made of'} failed: {broken}"
 
 
 def by_another(record: RunRecord) -> Result:

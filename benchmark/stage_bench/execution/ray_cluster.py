@@ -28,7 +28,7 @@ from stage_bench.execution import limits, parcels, pieces, ray_worker, scratch
 from stage_bench.execution.claims import Claims
 from stage_bench.execution.devices import Devices
 from stage_bench.execution.executor import NO_OPTIONS, Options
-from stage_bench.execution.local import Setting, by_another, make_runner
+from stage_bench.execution.local import Setting, because, by_another, make_runner
 from stage_bench.execution.parcels import Parcel
 from stage_bench.execution.pieces import Piece
 from stage_bench.execution.progress import Progress
@@ -254,8 +254,7 @@ class _Driver:
             if ended is not None:
                 self.executor.finish(job, by_another(ended))
             elif broken:
-                what = "a member failed: " if isinstance(job, EnsembleJob) else ""
-                self._fail(job, what + broken, is_own=False)
+                self._fail(job, because(job, broken), is_own=False)
             elif isinstance(job, EnsembleJob):
                 self.progress.start(job)
                 self.executor.finish(job, self.here.do(job))

@@ -61,6 +61,7 @@ class Cluster:
                 os.environ.setdefault(key, value)
         else:
             _check_address(self.address)
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what its C++ would print here on standard error
         import ray
 
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

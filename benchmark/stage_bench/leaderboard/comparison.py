@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stage_bench.leaderboard import samples, splits, wording
@@ -54,6 +55,11 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     return table.astype({**dict.fromkeys(reals, "float64"), **counts})
 
 
+def shared(changes: pd.DataFrame) -> int:
+    """How many rows both sides have."""
+    return int((~changes["verdict"].isin(["new", "missing"])).sum())
+
+
 def regressions(changes: pd.DataFrame) -> int:
     """How many rows are significantly worse, or failed where they did not before."""
     return int(changes["verdict"].isin(["worse", "failed"]).sum())
@@ -98,17 +104,19 @@ class _Tests:
         if a.runs is None or b.runs is None:
             return
         self._runs = samples.samples(a.runs), samples.samples(b.runs)
-        # Ids may be the same in both: the runs as well, then.
+        # An id is of what went in, not of what came out: with other libraries its numbers may be others.
         together = pd.concat([a.runs, b.runs]).drop_duplicates("id")
         self._protocols = samples.protocols(together)
-        self._hits = {**a.hits, **b.hits}
+        alike = [id_ for id_ in a.hits.keys() & b.hits.keys() if np.array_equal(a.hits[id_], b.hits[id_])]
+        only = a.hits.keys() ^ b.hits.keys()
+        self._hits = {id_: hits for id_, hits in {**a.hits, **b.hits}.items() if id_ in only or id_ in alike}
         self._data = [_fingerprints(side.runs) for side in (a, b) if side.runs is not None]
 
     def outcome(self, key: Key, a: Row, b: Row, tests: int) -> Outcome:
         if self._runs is None:
             return _by_summary(a, b)
         before, after = (side[key] for side in self._runs)
-        if set(before.ids) == set(after.ids):
+        if before.by_id() == after.by_id():
             return Outcome(p=1.0, method="the same runs", n=len(after.ids))
         if reason := _other_data(key, before, after, *self._data):
             return Outcome(reason=reason)

@@ -62,6 +62,19 @@ def make(
     return make_report(facts, runs, published, published_times, read_.hits, of_kept, checked=True)
 
 
+def check_place(source: Path, target: Path, report: Report) -> None:
+    """Raises StageBenchError: `target` holds a report of other runs, which one made anew from `source` may not replace.
+
+    What a report of somebody else is called is in its own report.json, and may be the name of one of yours.
+    """
+    kept = target / "runs.csv"
+    if not kept.is_file() or kept.resolve() == (source / "runs.csv" if source.is_dir() else source).resolve():
+        return
+    theirs = set(read_runs(kept)["id"])
+    if theirs and theirs.isdisjoint(report.runs["id"]):
+        raise StageBenchError(f"{target} holds a report of other runs; name another place with --reports, or delete it")
+
+
 def counts(report: Report) -> dict[str, int]:
     """How many runs are done, failed and missing."""
     statuses = report.runs["status"].value_counts()

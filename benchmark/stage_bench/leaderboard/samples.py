@@ -36,6 +36,10 @@ class Sample:
     init_seeds: npt.NDArray[np.float64]
     accuracies: npt.NDArray[np.float64]
 
+    def by_id(self) -> dict[str, float]:
+        """Run id to accuracy."""
+        return dict(zip(self.ids, self.accuracies.tolist(), strict=True))
+
     def pairs(self) -> Seeds:
         """(split_seed, init_seed) of each run, infinite where there was none."""
         found = np.nan_to_num(np.stack([self.split_seeds, self.init_seeds]), nan=math.inf)

@@ -23,7 +23,7 @@ from stage_bench.leaderboard.writing import separation_csv
 Load = Callable[[Sequence[str]], tuple[pd.DataFrame, pd.DataFrame]]
 """Published accuracies and times of the tables that a report names. Raises StageBenchError: there is no such table."""
 
-_ANEW = "`stage-bench report` on this folder makes it anew"
+_ANEW = "`stage-bench report` on this folder, with --reports naming the one that it is in, makes it anew"
 _NEEDED = tuple(name for name in layout.REPORT_FILES if name not in layout.OPTIONAL)
 
 

@@ -48,7 +48,12 @@ def best(boards: Sequence[Board]) -> Table:
             )
     found.sort(key=lambda row: (row.cells[0].text, row.cells[1].text, -_number(row.cells[2])))
     return Table(
-        id="best", caption="Best row of each dataset", columns=columns, rows=found, sorted_by="dataset", more=_BOARDS
+        id="best",
+        caption="Best row of each dataset and board",
+        columns=columns,
+        rows=found,
+        sorted_by="dataset",
+        more=_BOARDS,
     )
 
 
