@@ -14,6 +14,8 @@ from stage_bench.errors import StageBenchError
 from stage_bench.leaderboard import published, rows, writing
 from stage_bench.leaderboard.site import protocol, submission
 
+ANEW = "`stage-bench report` on this folder, with --reports naming the one that it is in, makes it anew"
+
 COMMON = {
     **{"embedding_id": "e1", "hardware": "2 CPU cores", "version": "0.1.0", "commit": "abc1234"},
     **{"dataset_fingerprint": "d1", "train_nodes": 60, "val_nodes": 20, "test_nodes": 20},
@@ -145,7 +147,7 @@ def test_an_edited_board_is_named(report, old: str, new: str, problem: str):
     (found,) = failures(folder)
     assert found.startswith("leaderboard.csv: ")
     assert problem in found
-    assert found.endswith("`stage-bench report` on this folder, with --reports naming the one that it is in, makes it anew")
+    assert found.endswith(ANEW)
 
 
 def test_a_row_that_is_dropped_is_named(report):
@@ -188,7 +190,7 @@ def test_edited_tests_are_named(report):
 def test_a_missing_file_is_named(report, name: str):
     folder = report()
     (folder / name).unlink()
-    assert f"files: {name} is not there; `stage-bench report` on this folder, with --reports naming the one that it is in, makes it anew" in failures(folder)
+    assert f"files: {name} is not there; {ANEW}" in failures(folder)
 
 
 def test_without_runs_there_is_nothing_to_look_at(report, tmp_path: Path):
