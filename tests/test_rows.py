@@ -6,7 +6,7 @@ import pytest
 
 from boards import frame, run, several
 from stage_bench.errors import StageBenchError
-from stage_bench.leaderboard import report, rows, selecting
+from stage_bench.leaderboard import published, report, rereading, rows, selecting
 
 ROOT = Path(__file__).parent.parent
 
@@ -140,3 +140,9 @@ def test_the_reports_of_this_repository_can_be_read() -> None:
     assert found
     for path in found:
         assert len(rows.read_runs(path)), path
+
+
+def test_rows_that_cannot_share_a_table_name_their_file(tmp_path: Path) -> None:
+    rows.write_runs(tmp_path / "runs.csv", frame(run("a"), run("b")))
+    with pytest.raises(StageBenchError, match=r"runs\.csv: runs 'a' and 'b' are one row .* with the same seeds"):
+        rereading.make(rereading.read(tmp_path), {}, published.none(), published.no_times())

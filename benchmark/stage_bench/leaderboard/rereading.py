@@ -19,8 +19,9 @@ from stage_bench.leaderboard.samples import Hits
 
 @dataclass(frozen=True)
 class Read:
-    """What a report's folder holds. hits, details: empty where they were not needed, or for a runs.csv alone."""
+    """What a report's folder holds, file being its runs.csv. hits, details: empty for a runs.csv alone."""
 
+    file: Path
     facts: Facts
     runs: pd.DataFrame
     hits: Hits
@@ -49,7 +50,7 @@ def read(path: Path, compare: Sequence[str] | None = None) -> Read:
     facts = (facts_file.read(beside) if beside else None) or Facts(suite=name)
     if compare is not None:
         facts = replace(facts, compare=list(compare))
-    return Read(facts, runs, hits.read(beside) if beside else {}, details.read(beside) if beside else {})
+    return Read(file, facts, runs, hits.read(beside) if beside else {}, details.read(beside) if beside else {})
 
 
 def make(
@@ -59,7 +60,10 @@ def make(
     facts, runs = selecting.select(read_.facts, read_.runs, wanted)
     kept = set(runs["id"])
     of_kept = {id_: detail for id_, detail in read_.details.items() if id_ in kept}
-    return make_report(facts, runs, published, published_times, read_.hits, of_kept, checked=True)
+    try:
+        return make_report(facts, runs, published, published_times, read_.hits, of_kept, checked=True)
+    except StageBenchError as error:
+        raise StageBenchError(f"{read_.file}: {error}") from None
 
 
 def check_place(source: Path, target: Path, report: Report) -> None:
