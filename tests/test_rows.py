@@ -1,12 +1,15 @@
 """runs.csv: what is read, checked and refused, and the part of it that a report can be made of."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from boards import frame, run, several
 from stage_bench.errors import StageBenchError
-from stage_bench.leaderboard import published, report, rereading, rows, selecting
+from stage_bench.leaderboard import published, report, rereading, rows, selecting, writing
+from stage_bench.leaderboard.terminal import terminal
 
 ROOT = Path(__file__).parent.parent
 
@@ -146,3 +149,14 @@ def test_rows_that_cannot_share_a_table_name_their_file(tmp_path: Path) -> None:
     rows.write_runs(tmp_path / "runs.csv", frame(run("a"), run("b")))
     with pytest.raises(StageBenchError, match=r"runs\.csv: runs 'a' and 'b' are one row .* with the same seeds"):
         rereading.make(rereading.read(tmp_path), {}, published.none(), published.no_times())
+
+
+def test_a_dataset_and_a_split_without_names_are_a_table(tmp_path: Path) -> None:
+    for where in ({"dataset": ""}, {"split": ""}, {"dataset": "", "split": ""}):
+        made = report.make(report.Facts(suite="x"), frame(*several("gcn", [0.8, 0.9], **where)))
+        assert len(writing.write(tmp_path, made)) > 5
+        assert "85.00" in (tmp_path / "leaderboard.tex").read_text()
+        assert "0.8500" in (tmp_path / "leaderboard.md").read_text()
+        console = Console(file=io.StringIO(), width=120)
+        console.print(terminal(made.board, made.separations))
+        assert "0.8500" in console.file.getvalue()

@@ -48,8 +48,11 @@ def test_a_disk_that_fills_up(undisturbed, tmp_path, tell):
                     disk.fill()
             code = run.wait()
             tell(f"full {phase:<10} {run.seconds:5.1f} s: {code}, {run.said.splitlines()[-1]}")
-            assert code == 1, run.said
-            assert "make room and run again" in complaint(run)
+            if code == 0:
+                assert phase == "reporting", run.said  # which is short: the last file may be written before it is full
+            else:
+                assert code == 1, run.said
+                assert "make room and run again" in complaint(run)
             assert not run.left(within=5.0)
             found = ledger.look(disk.folder)
             assert not (broken := ledger.kept(before, found)), broken

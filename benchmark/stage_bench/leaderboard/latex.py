@@ -44,7 +44,8 @@ def latex(report: Report) -> str:
     rows = records(report.board)
     parts = [_HEAD.format(suite=plain(report.facts.suite))]
     for dataset, split in table_keys(report.board):
-        parts.append(_table(report, [row for row in rows if (row["dataset"], row["split"]) == (dataset, split)]))
+        here = (dataset, split)
+        parts.append(_table(report, [row for row in rows if (row["dataset"] or "", row["split"] or "") == here]))
     return "\n".join(parts)
 
 

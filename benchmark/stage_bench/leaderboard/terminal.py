@@ -30,7 +30,7 @@ def terminal(board: pd.DataFrame, separations: Mapping[Key, Separation]) -> Rend
     rows = records(board)
     tables: list[RenderableType] = []
     for dataset, split in table_keys(board):
-        members = [row for row in rows if (row["dataset"], row["split"]) == (dataset, split)]
+        members = [row for row in rows if (row["dataset"] or "", row["split"] or "") == (dataset, split)]
         tables.append(_table(f"{dataset}, {split}", members, separations))
     return Group(*tables) if tables else Text("No runs yet.")
 
