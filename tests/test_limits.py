@@ -246,6 +246,6 @@ def test_nothing_outlives_the_command(place, own_registry):
         assert fields["PPid"] != str(os.getpid()) or "spawn_main" not in command or fields["State"].startswith("Z")
 
 
-def test_reservations_are_for_a_cluster_and_that_is_said(place):
+def test_reservations_are_for_a_cluster_and_that_is_said(place, own_registry):
     _, said = carry_out(place, Options(), backbones=["mlp"], resources={"cpus": 1})
     assert "resources: are reserved on a cluster; this machine reserves nothing" in said
