@@ -96,14 +96,14 @@ def measure(runs: Path, reports: Path) -> tuple[float, float, pstats.Stats]:
 
 def held(process: int) -> float:
     """MB that a process and its children hold at this moment, what they share counted once."""
-    kilobytes = 0
+    found = 0.0
     with contextlib.suppress(OSError):  # it has just ended
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            kilobytes += int(line.split()[1]) if line.startswith("Pss:") else 0
+            found += int(line.split()[1]) * 1024 / 1e6 if line.startswith("Pss:") else 0
         for task in Path(f"/proc/{process}/task").iterdir():
             children = (task / "children").read_text().split()
-            kilobytes += sum(held(int(child)) * 1e6 / 1024 for child in children)
-    return kilobytes * 1024 / 1e6
+            found += sum(held(int(child)) for child in children)
+    return found
 
 
 def profile(runs: Path, reports: Path) -> pstats.Stats:

@@ -107,9 +107,9 @@ class _Tests:
         # An id is of what went in, not of what came out: with other libraries its numbers may be others.
         together = pd.concat([a.runs, b.runs]).drop_duplicates("id")
         self._protocols = samples.protocols(together)
-        alike = [id_ for id_ in a.hits.keys() & b.hits.keys() if np.array_equal(a.hits[id_], b.hits[id_])]
-        only = a.hits.keys() ^ b.hits.keys()
-        self._hits = {id_: hits for id_, hits in {**a.hits, **b.hits}.items() if id_ in only or id_ in alike}
+        both = a.hits.keys() & b.hits.keys()
+        changed = {id_ for id_ in both if not np.array_equal(a.hits[id_], b.hits[id_])}
+        self._hits = {id_: hits for id_, hits in {**a.hits, **b.hits}.items() if id_ not in changed}
         self._data = [_fingerprints(side.runs) for side in (a, b) if side.runs is not None]
 
     def outcome(self, key: Key, a: Row, b: Row, tests: int) -> Outcome:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,17 +86,8 @@ def seed_bootstrap(samples: Sequence[Array], other: Array, resamples: int = RESA
         beyond = np.zeros(len(rows), dtype=np.int64)
         # No resampled mean lies beyond its outermost value, so rows further away than that need no draws.
         near = seen - 1e-12 <= np.abs(noise).max(axis=1) + largest_other
-        far, least = noise[near], seen[near, None] - 1e-12
-        block = max(1, _BLOCK // max(1, len(far)))
-
-        def count(start: int, size: int = block, far: Array = far, least: Array = least, drawn: Array = drawn) -> Any:
-            part = slice(start, start + size)
-            apart = far @ drawn[:, part]
-            apart -= noise_other[part]
-            np.abs(apart, out=apart)
-            return np.count_nonzero(apart >= least, axis=1)
-
-        beyond[near] = sum(each(count, range(0, resamples if near.any() else 0, block)))
+        if near.any():
+            beyond[near] = _beyond(noise[near], drawn, noise_other, seen[near, None] - 1e-12)
         result[rows] = (1 + beyond) / (1 + resamples)
     return result
 
@@ -157,6 +147,22 @@ def effect(a: Array, b: Array) -> float | None:
 def resamples_for(tests: int) -> int:
     """How many resamples let a bootstrap's p survive Holm over so many tests: 10,000 for up to 250 of them."""
     return max(RESAMPLES, 40 * tests)
+
+
+def _beyond(noise: Array, drawn: Array, other: Array, least: Array) -> npt.NDArray[np.int64]:
+    """In how many resamples each row is at least so far from the other: [rows].
+
+    noise: [rows, size]; drawn: [size, resamples]; other: [resamples]; least: [rows, 1].
+    """
+    block = max(1, _BLOCK // len(noise))
+
+    def count(start: int) -> npt.NDArray[np.int64]:
+        apart = noise @ drawn[:, start : start + block]
+        apart -= other[start : start + block]
+        np.abs(apart, out=apart)
+        return np.count_nonzero(apart >= least, axis=1)
+
+    return np.sum(each(count, range(0, len(other), block)), axis=0)
 
 
 def _two_sided(mean: Array, error: Array, freedom: Array) -> Array:

@@ -143,8 +143,8 @@ def resampled_means(samples: Sequence[Sequence[float]], seeds: Sequence[Seeds], 
 def drawn_ranks(means: Array) -> npt.NDArray[np.int32]:
     """Ranks within each resample, [resamples, rows], 1 for the highest mean; ties share the better rank.
 
-    means: fractions. What scipy's rankdata gives, in a tenth of the time: a mean and its column are made one whole
-    number, since these are sorted several times as fast as an order of means is found.
+    means: fractions. What scipy's rankdata gives: a mean and its column are made one whole number, since these are
+    sorted faster than an order of means is found.
     """
     rows, columns = means.shape
     bits = max(1, columns - 1).bit_length()
