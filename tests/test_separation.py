@@ -162,6 +162,18 @@ def test_a_method_that_misses_a_dataset_has_no_mean_rank_and_shifts_no_one() -> 
     assert [(row.backbone, row.rank) for row in found] == [("a", 1.0), ("b", 2.0)]
 
 
+def test_what_is_only_planned_is_no_row_of_the_mean_ranks() -> None:
+    planned = {"status": "missing", "test_accuracy": None, "val_accuracy": None}
+    found = made(
+        *methods("x", a=0.9, b=0.8), *methods("y", a=0.9, b=0.8), run("p", dataset="y", backbone="c", **planned),
+        run("q", dataset="z", backbone="a", **planned),
+    )  # fmt: skip
+    assert [(row.backbone, row.rank, row.tables) for row in found.mean_ranks] == [("a", 1.0, 2), ("b", 2.0, 2)]
+    begun = made(*methods("x", a=0.9, b=0.8), *methods("y", a=0.9, b=0.8), run("r", dataset="y", backbone="b",
+                 split_seed=9, init_seed=9, **planned))  # fmt: skip
+    assert begun.mean_ranks == [], "b is not complete, and one method alone has no rank"
+
+
 def test_no_mean_ranks_over_one_dataset_or_of_one_method() -> None:
     assert made(*methods("x", a=0.9, b=0.8)).mean_ranks == []
     assert made(*methods("x", a=0.9), *methods("y", a=0.9)).mean_ranks == []

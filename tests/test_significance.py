@@ -65,12 +65,15 @@ def test_holm_by_hand() -> None:
 
 
 def test_effects_by_hand() -> None:
-    assert significance.paired_effect(np.array([0.1, 0.2, 0.3])) == pytest.approx(0.2 / 0.1)
-    assert significance.paired_effect(np.array([0.1, 0.1])) is None
+    varied, alike = significance.paired_effects(np.array([[0.1, 0.2, 0.3], [0.1, 0.1, 0.1]]))
+    assert varied == pytest.approx(0.2 / 0.1)
+    assert alike is None
     a, b = np.array([0.9, 0.8, 0.85]), np.array([0.7, 0.75])
     pooled = math.sqrt((2 * a.var(ddof=1) + 1 * b.var(ddof=1)) / 3)
-    assert significance.effect(a, b) == pytest.approx((0.85 - 0.725) / pooled)
-    assert significance.effect(a, b[:1]) is None
+    first, short = significance.effects([a, a[:1]], b)
+    assert first == pytest.approx((0.85 - 0.725) / pooled)
+    assert short is None
+    assert significance.effects([a, b], b[:1]) == [None, None]
 
 
 def test_the_seed_bootstrap_agrees_with_a_t_test_where_that_is_right() -> None:

@@ -56,6 +56,31 @@ def test_seeds_are_drawn_together_where_rows_share_them() -> None:
     assert shuffled == together, "runs are paired by seed, not by place"
 
 
+def test_rows_that_share_no_seeds_are_resampled_each_for_itself() -> None:
+    generator = np.random.default_rng(0)
+    samples = [generator.normal(0.8, 0.01, size).tolist() for size in (10, 10, 4, 1)]
+    seeds = [[(math.inf, float(seed)) for seed in range(len(values))] for values in samples]
+    names = ["a", "b", "c", "d"]
+    means = statistics.resampled_means(samples, seeds, names)(0, statistics.RESAMPLES)
+    assert means.shape == (statistics.RESAMPLES, 4)
+    for column, values in enumerate(samples):
+        # What drawing the values themselves gives: their mean, and their variance (ddof 0) over their number.
+        error = math.sqrt(np.var(values) / len(values))
+        assert means[:, column].mean() == pytest.approx(np.mean(values), abs=4 * error / 100 + 1e-12)
+        assert means[:, column].std() == pytest.approx(error, rel=0.03, abs=1e-12)
+    assert np.abs(np.corrcoef(means[:, :3].T) - np.eye(3)).max() < 0.05
+    one_more = statistics.resampled_means([samples[2], *samples], [seeds[2], *seeds], ["new", *names])
+    assert (one_more(0, 500)[:, 1:] == means[:500]).all(), "the draws of a row depend on no other row"
+
+
+def test_deviations_of_many_are_those_of_each() -> None:
+    generator = np.random.default_rng(1)
+    samples = [generator.normal(0.8, 0.01, size).tolist() for size in (3, 1, 10, 10, 12, 0, 3)]
+    expected = [np.std(values, ddof=1) if len(values) > 1 else None for values in samples]
+    assert statistics.stds(samples) == expected
+    assert [statistics.std(values) for values in samples] == expected
+
+
 def test_unrecorded_or_repeated_seeds_are_not_shared() -> None:
     assert statistics.share_seeds([[(0.0, 0.0), (1.0, 0.0)], [(1.0, 0.0), (0.0, 0.0)]])
     assert not statistics.share_seeds([[(math.inf, 0.0)], [(math.inf, 0.0)]])

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stage_bench.leaderboard.rows import KEY, records
-from stage_bench.leaderboard.samples import Sample, key_of, samples
-from stage_bench.leaderboard.statistics import BLOCK, TAILS, drawn_ranks, each, rank_resamples, resampled_means
+from stage_bench.leaderboard.rows import KEY, by_row
+from stage_bench.leaderboard.samples import Sample, samples
+from stage_bench.leaderboard.statistics import BLOCK, TAILS, drawn_ranks, each, mean, rank_resamples, resampled_means
 
 Method = tuple[str, ...]
 """Features, LLM, instruction and backbone."""
@@ -44,27 +44,31 @@ NOTE = (
 """The sentence that stands wherever mean ranks do."""
 
 
-def mean_ranks(runs: pd.DataFrame, board: pd.DataFrame) -> list[MeanRank]:
+def mean_ranks(runs: pd.DataFrame) -> list[MeanRank]:
     """Mean ranks, best first, of the methods (features, llm, instruction, backbone) with a complete row in every table.
+
+    runs: a checked frame (rows.check_runs).
 
     Ranks are taken anew among these methods, so that a method that misses a dataset shifts no one. The interval draws
     tables with replacement and, within each, the seeds as statistics.resampled_means does. Empty where there are fewer
     than two (dataset, split) tables, or fewer than two such methods.
     """
-    tables: dict[tuple[str, str], dict[Method, float]] = {}
-    for row in records(board[board["origin"] != "published"]):
-        key = key_of(row)
-        table = tables.setdefault((key[0], key[1]), {})
-        if row["rank"] is not None:
-            table[key[2:]] = row["test_accuracy"]
+    finished, statuses = samples(runs), runs["status"].tolist()
+    tables: dict[tuple[str, str], dict[Method, Sample]] = {}
+    for key, start, stop in by_row(runs):
+        found = set(statuses[start:stop])
+        if found != {"missing"}:  # a row of which nothing was run yet is not a row
+            table = tables.setdefault((key[0], key[1]), {})
+            if found == {"ok"}:
+                table[key[2:]] = finished[key]
     methods = sorted(set.intersection(*map(set, tables.values()))) if tables else []
     if len(tables) < 2 or len(methods) < 2:
         return []
-    finished = samples(runs)
-    accuracies = np.array([[table[method] for method in methods] for table in tables.values()])
+    compared = [[table[method] for method in methods] for table in tables.values()]
+    accuracies = np.array([[mean(sample.accuracies.tolist()) for sample in table] for table in compared])
     ranks = drawn_ranks(accuracies).mean(axis=0)
-    low, high = _interval([[finished[(*where, *method)] for method in methods] for where in tables], methods)
-    found = [
+    low, high = _interval(compared, methods)
+    ranked = [
         MeanRank(
             **dict(zip(KEY[2:], method, strict=True)),
             rank=float(ranks[place]),
@@ -76,7 +80,7 @@ def mean_ranks(runs: pd.DataFrame, board: pd.DataFrame) -> list[MeanRank]:
         for place, method in enumerate(methods)
     ]
     return sorted(
-        found, key=lambda row: (row.rank, -row.accuracy, row.features, row.llm, row.instruction, row.backbone)
+        ranked, key=lambda row: (row.rank, -row.accuracy, row.features, row.llm, row.instruction, row.backbone)
     )
 
 

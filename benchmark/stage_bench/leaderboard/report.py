@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from stage_bench.leaderboard import board as boards
+from stage_bench.leaderboard import overhead
 from stage_bench.leaderboard import published as published_numbers
 from stage_bench.leaderboard.beside import Beside
 from stage_bench.leaderboard.costs import Cost, costs
@@ -70,6 +71,7 @@ class Report:
     hits: Hits = field(default_factory=dict)
 
 
+@overhead.less()
 def make(
     facts: Facts,
     runs: pd.DataFrame,
@@ -94,8 +96,8 @@ def make(
     rows, elsewhere = published_numbers.select(
         published_numbers.without(published, facts.other_data), boards.table_keys(runs)
     )
+    ranked = Beside(len(runs), mean_ranks, runs)
     board = boards.of_checked(runs, rows, facts.source or f"stage-bench, suite {facts.suite}")
-    ranked = Beside(len(runs), mean_ranks, runs, board)
     noun = "row has" if elsewhere == 1 else "rows have"
     return Report(
         facts=facts if facts.versions else replace(facts, versions=_versions(runs)),

@@ -42,11 +42,17 @@ class Sample:
 
     def pairs(self) -> Seeds:
         """(split_seed, init_seed) of each run, infinite where there was none."""
-        found = np.nan_to_num(np.stack([self.split_seeds, self.init_seeds]), nan=math.inf)
-        return [(split, init) for split, init in found.T.tolist()]
+        seeds = (
+            [math.inf if seed != seed else seed for seed in found.tolist()]
+            for found in (self.split_seeds, self.init_seeds)
+        )
+        return list(zip(*seeds, strict=True))
 
     def by_split(self) -> dict[float, float]:
         """Split seed to mean accuracy: several initialisations of one split are no more splits."""
+        known = dict(zip(self.split_seeds.tolist(), self.accuracies.tolist(), strict=True))
+        if len(known) == len(self.ids) and not any(map(math.isnan, known)):  # as most
+            return dict(sorted(known.items()))
         seeds, places = np.unique(self.split_seeds, return_inverse=True)
         means = np.bincount(places, self.accuracies) / np.bincount(places)
         return dict(zip(seeds.tolist(), means.tolist(), strict=True))
@@ -114,7 +120,11 @@ def against(
         ps = significance.seed_bootstrap([rows[place].accuracies for place in several], other.accuracies, resamples)
         for place, p in zip(several, ps.tolist(), strict=True):
             by_seeds[place] = p
-    return [_fixed(other, row, p, hits or {}, resamples) for row, p in zip(rows, by_seeds, strict=True)]
+    effects = significance.effects([row.accuracies for row in rows], other.accuracies)
+    return [
+        _fixed(other, row, p, effect, hits or {}, resamples)
+        for row, p, effect in zip(rows, by_seeds, effects, strict=True)
+    ]
 
 
 def _paired(other: Sample, rows: Sequence[Sample], ratio: float | None) -> list[Outcome]:
@@ -132,15 +142,16 @@ def _paired(other: Sample, rows: Sequence[Sample], ratio: float | None) -> list[
             alike.setdefault(common, []).append((place, ours))
     for common, members in alike.items():
         differences = np.array([[ours[seed] - theirs[seed] for seed in common] for _, ours in members])
-        ps = significance.corrected_t(differences, ratio)
-        for (place, _), p, row in zip(members, ps.tolist(), differences, strict=True):
-            outcomes[place] = Outcome(
-                p=p, effect=significance.paired_effect(row), method="corrected resampled t-test", n=len(common)
-            )
+        ps = significance.corrected_t(differences, ratio).tolist()
+        found = zip(members, ps, significance.paired_effects(differences), strict=True)
+        for (place, _), p, effect in found:
+            outcomes[place] = Outcome(p=p, effect=effect, method="corrected resampled t-test", n=len(common))
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _fixed(other: Sample, row: Sample, by_seeds: float | None, hits: Hits, resamples: int) -> Outcome:
+def _fixed(
+    other: Sample, row: Sample, by_seeds: float | None, effect: float | None, hits: Hits, resamples: int
+) -> Outcome:
     by_nodes, method = None, ""
     if all(id_ in hits for id_ in (*row.ids, *other.ids)):
         if len(row.ids) == len(other.ids) == 1:
@@ -158,7 +169,7 @@ def _fixed(other: Sample, row: Sample, by_seeds: float | None, hits: Hits, resam
         reason = "a single run: nothing is said of other seeds"
     return Outcome(
         p=max(p for p in (by_seeds, by_nodes) if p is not None),
-        effect=significance.effect(row.accuracies, other.accuracies),
+        effect=effect,
         method=" and ".join(names),
         n=n,
         reason=reason,
@@ -170,4 +181,5 @@ _KEY_CELLS = itemgetter(*KEY)
 
 def key_of(row: Mapping[str, object]) -> Key:
     """A board row's KEY, empty cells as empty strings."""
-    return tuple([str(value) if value else "" for value in _KEY_CELLS(row)])
+    cells: Key = _KEY_CELLS(row)
+    return cells if all(cells) else tuple([cell or "" for cell in cells])

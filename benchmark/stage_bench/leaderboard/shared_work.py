@@ -17,7 +17,7 @@ SHARED = {
 """Columns of runs.csv that say what such work cost, with the column that says which work it was."""
 
 Known = Mapping[str, Mapping[str, float]]
-"""For each column of SHARED, what each piece of work cost, as far as some run says it alone."""
+"""For each column of SHARED that some run has measured, what each piece of work cost, as far as a run says it alone."""
 
 
 NEEDED = tuple(dict.fromkeys((*SHARED, *SHARED.values())))
@@ -26,14 +26,21 @@ NEEDED = tuple(dict.fromkeys((*SHARED, *SHARED.values())))
 
 def known(runs: Columns) -> Known:
     """What each piece of work of some runs cost. Re-used results may be recorded as free: the most counts."""
-    return {column: _known(runs[identity], runs[column]) for column, identity in SHARED.items()}
+    return {
+        column: _known(runs[identity], runs[column])
+        for column, identity in SHARED.items()
+        if runs[column].count(None) < len(runs[column])
+    }
 
 
 def once(runs: Columns, alone: Known) -> dict[str, float | None]:
-    """The cost of the distinct pieces of work of some runs, a value for each column of SHARED; None: not measured."""
+    """The cost of the distinct pieces of work of some runs, a value for each column of SHARED; None: not measured.
+
+    alone: what is `known` of these runs and maybe more.
+    """
     return {
         column: _once(zip(runs[identity], runs[column], strict=True), alone[column])
-        if runs[column].count(None) < len(runs[column])
+        if column in alone and runs[column].count(None) < len(runs[column])
         else None
         for column, identity in SHARED.items()
     }

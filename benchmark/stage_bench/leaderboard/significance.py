@@ -130,18 +130,28 @@ def holm(ps: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected]
 
 
-def paired_effect(differences: Array) -> float | None:
-    """Cohen's d_z of differences [k]: mean over standard deviation (ddof 1); None where they do not vary."""
-    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
-    return float(differences.mean()) / spread if spread > 1e-12 else None
+def paired_effects(differences: Array) -> list[float | None]:
+    """Cohen's d_z of differences [rows, k >= 2]: mean over standard deviation (ddof 1); None where they do not vary."""
+    means, spreads = differences.mean(axis=1).tolist(), differences.std(axis=1, ddof=1).tolist()
+    return [mean / spread if spread > 1e-12 else None for mean, spread in zip(means, spreads, strict=True)]
 
 
-def effect(a: Array, b: Array) -> float | None:
-    """Cohen's d of two samples: difference of means over the pooled standard deviation (ddof 1); None without one."""
-    if len(a) < 2 or len(b) < 2:
-        return None
-    pooled = ((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / (len(a) + len(b) - 2)
-    return float(a.mean() - b.mean()) / math.sqrt(pooled) if pooled > 1e-24 else None
+def effects(samples: Sequence[Array], other: Array) -> list[float | None]:
+    """Cohen's d of each sample against another: difference of means over the pooled standard deviation (ddof 1).
+
+    None where there is none: fewer than two values, or all alike.
+    """
+    if len(other) < 2:
+        return [None] * len(samples)
+    mean, squares = other.mean(), (len(other) - 1) * other.var(ddof=1)
+
+    def effect(sample: Array) -> float | None:
+        if len(sample) < 2:
+            return None
+        pooled = ((len(sample) - 1) * sample.var(ddof=1) + squares) / (len(sample) + len(other) - 2)
+        return float(sample.mean() - mean) / math.sqrt(pooled) if pooled > 1e-24 else None
+
+    return [effect(sample) for sample in samples]
 
 
 def resamples_for(tests: int) -> int:

@@ -34,7 +34,18 @@ def mean(values: Sequence[float]) -> float | None:
 
 def std(values: Sequence[float]) -> float | None:
     """The standard deviation with ddof 1; None below two values."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return stds([values])[0]
+
+
+def stds(samples: Sequence[Sequence[float]]) -> list[float | None]:
+    """`std` of each sample."""
+    result: list[float | None] = [None] * len(samples)
+    for positions in _alike(samples):
+        if len(samples[positions[0]]) > 1:
+            found = np.std([samples[position] for position in positions], axis=1, ddof=1).tolist()
+            for position, deviation in zip(positions, found, strict=True):
+                result[position] = deviation
+    return result
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -45,24 +56,17 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 def intervals(samples: Sequence[Sequence[float]]) -> list[tuple[float, float] | None]:
     """`interval` of each sample. Samples of one size share their resamples, which is what makes it fast."""
     result: list[tuple[float, float] | None] = [None] * len(samples)
-    by_size: dict[int, list[int]] = {}
-    for position, values in enumerate(samples):
-        if len(values) > 1:
-            by_size.setdefault(len(values), []).append(position)
-    for size, positions in by_size.items():
-        weights = _weights(size)
-        rows = np.array([samples[position] for position in positions])
+    blocks = [positions for positions in _alike(samples) if len(samples[positions[0]]) > 1]
 
-        def block(start: int, rows: Array = rows, weights: Array = weights) -> list[tuple[float, float]]:
-            means = rows[start : start + BLOCK] @ weights
-            # What numpy's quantile gives; it sorts partly, which takes three times as long as sorting.
-            means.sort(axis=1)
-            low, high = (_between(means, tail).tolist() for tail in TAILS)
-            return list(zip(low, high, strict=True))
-
-        bounds = [pair for found in each(block, range(0, len(positions), BLOCK)) for pair in found]
-        for position, pair in zip(positions, bounds, strict=True):
+    def bound(block: int) -> None:
+        means = _every_mean(samples, blocks[block])
+        # What numpy's quantile gives; it sorts partly, which takes three times as long as sorting.
+        means.sort(axis=1)
+        low, high = (_between(means, tail).tolist() for tail in TAILS)
+        for position, pair in zip(blocks[block], zip(low, high, strict=True), strict=True):
             result[position] = pair
+
+    each(bound, range(len(blocks)))
     return result
 
 
@@ -124,8 +128,8 @@ def resampled_means(samples: Sequence[Sequence[float]], seeds: Sequence[Seeds], 
     """Means of the rows of one table under a bootstrap of the seeds, rank_resamples of them, a stretch at a time.
 
     Where all rows share the same seeds, a resample draws the same seeds for every row (a hard split is hard for
-    all of them); else every row is resampled for itself, by a generator seeded with its name, so that one more
-    row leaves the draws of the others as they are.
+    all of them); else every row is resampled for itself: a generator seeded with its name draws from the RESAMPLES
+    means that its interval is of, so that one more row leaves the draws of the others as they are.
     """
     if not share_seeds(seeds):
         apart = _independent(samples, names, rank_resamples(len(samples)))
@@ -189,11 +193,25 @@ def _weights(size: int) -> Array:
     return np.ascontiguousarray(counts.T.astype(np.float64)) / size
 
 
+def _alike(samples: Sequence[Sequence[float]]) -> list[list[int]]:
+    """The positions of samples of one size, at most BLOCK together."""
+    by_size: dict[int, list[int]] = {}
+    for position, values in enumerate(samples):
+        by_size.setdefault(len(values), []).append(position)
+    return [found[start : start + BLOCK] for found in by_size.values() for start in range(0, len(found), BLOCK)]
+
+
+def _every_mean(samples: Sequence[Sequence[float]], positions: Sequence[int]) -> Array:
+    """The means of all resamples of some samples of one size, [positions, RESAMPLES]."""
+    means: Array = np.array([samples[position] for position in positions], dtype=np.float64)
+    return means @ _weights(means.shape[1])
+
+
 def _independent(samples: Sequence[Sequence[float]], names: Sequence[str], resamples: int) -> Array:
     """Resampled means [resamples, rows]; every row drawn for itself."""
-    means = np.empty((resamples, len(samples)))
-    for column, (values, name) in enumerate(zip(samples, names, strict=True)):
-        generator = np.random.default_rng([_SEED, zlib.crc32(name.encode("utf-8", "replace"))])
-        drawn = generator.integers(0, len(values), size=(resamples, len(values)))
-        means[:, column] = np.asarray(values, dtype=float)[drawn.T].sum(axis=0) / len(values)
-    return means
+    means = np.empty((len(samples), resamples))
+    for positions in _alike(samples):
+        for position, found in zip(positions, _every_mean(samples, positions), strict=True):
+            generator = np.random.default_rng([_SEED, zlib.crc32(names[position].encode("utf-8", "replace"))])
+            means[position] = found[generator.integers(0, RESAMPLES, size=resamples)]
+    return means.T
