@@ -38,6 +38,8 @@ def escape(value: object) -> str:
 def plain(value: object) -> str:
     """Text from data as one line: white space becomes blanks, control characters go."""
     line = "" if value is None else str(value)
+    if line.isalnum():  # as most are
+        return line
     if not line.isprintable() or "  " in line or line.strip() != line:
         line = " ".join(line.split())
     if line.isprintable():  # which no character of the categories C is

@@ -1,12 +1,15 @@
-"""Tables of a page: columns, rows and cells, as `macros.html` and `tables.js` draw them; numbers as text."""
+"""Tables of a page: columns, rows and cells, as `rows.html` and `tables.js` draw them; numbers as text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
+from markupsafe import Markup
+
+from stage_bench.leaderboard.page.templates import rows_of
 from stage_bench.leaderboard.wording import plain, seconds_text
 
 SHOWN = 200
@@ -95,6 +98,11 @@ class Table:
         """The rows in the document."""
         return self.rows[:SHOWN]
 
+    @cached_property
+    def body(self) -> Markup:
+        """These rows as HTML, made when they are first asked for."""
+        return rows_of(self)
+
     @property
     def rest(self) -> list[list[Any]]:
         """The other rows for the script: name, key, style, cells; a cell is its text or a list that may end early."""
@@ -114,12 +122,13 @@ class Notes:
         return tuple(sorted({self.texts.setdefault(note, len(self.texts) + 1) for note in cleaned}))
 
 
+@lru_cache(1 << 16)  # a name stands in thousands of rows
 def words(value: str | None, sub: str = "", style: str = "") -> Cell:
     """A cell of text from data."""
-    return Cell(_plain(value), None, sub, style)
+    return Cell(plain(value), None, sub, style)
 
 
-_plain = lru_cache(1 << 16)(plain)  # a name stands in thousands of rows
+_plain = lru_cache(1 << 16)(plain)
 
 
 def fraction(value: float | None, sub: str = "", style: str = "", notes: tuple[int, ...] = ()) -> Cell:
@@ -144,12 +153,12 @@ def amount(value: float | None, absent: str = "") -> Cell:
 
 
 _DEFAULTS = Cell()
-_NOTHING = _DEFAULTS[1:]
 
 
 def _packed(cell: Cell) -> str | list[Any]:
-    if cell[1:] == _NOTHING:
-        return cell.text
+    text, value, sub, style, notes, href, span = cell
+    if not (sub or style or notes or href or span):  # as most
+        return text if value is None else [text, value]
     values = list(cell)
     while values[-1] == _DEFAULTS[len(values) - 1]:
         values.pop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from stage_bench.leaderboard.page.cells import Cell, Column, words
@@ -23,6 +24,9 @@ MODEL = (
 )
 
 
+_MODEL_CELLS = itemgetter(*(column.key for column in MODEL))
+
+
 class Place(NamedTuple):
     """The section of one (dataset, split): what the ids of its elements begin with, and both names as shown."""
 
@@ -33,8 +37,8 @@ class Place(NamedTuple):
 
 def model_cells(row: Mapping[str, Any], style: str = "") -> list[Cell]:
     """Cells of the columns MODEL; style: of the backbone."""
-    first, *others = (row[column.key] for column in MODEL)
-    return [words(first, style=style), *map(words, others)]
+    first, *others = _MODEL_CELLS(row)
+    return [words(first, "", style), *map(words, others)]
 
 
 def name_of(row: Mapping[str, Any]) -> str:

@@ -80,7 +80,8 @@ def html(report: Report, plots: Sequence[Plot] = ()) -> str:
     """
     facts = report.facts
     keys = run_data.keys_of(report.runs)
-    sections = _sections(report, keys)
+    rows = records(report.board)
+    sections = _sections(report, rows, keys)
     times_notes = Notes("times")
     times = _times(report, times_notes)
     studies = tuning.in_order(facts.studies)
@@ -94,8 +95,9 @@ def html(report: Report, plots: Sequence[Plot] = ()) -> str:
         "runs": run_data.table(report) if len(report.runs) else None,
     }
     tables += [table for name, table in over_all.items() if table and name != "runs"]
-    page_data = _data(report, keys, tables)
-    # Plots come last: another process may still be drawing them.
+    page_data = _data(report, rows, keys, tables)
+    for table in tables:
+        _ = table.body  # made now, and the plots come last: other processes may still be drawing them
     sections = [replace(section, pictures=_pictures_of(section, plots)) for section in sections]
     return (
         environment()
@@ -131,10 +133,10 @@ def html(report: Report, plots: Sequence[Plot] = ()) -> str:
     )
 
 
-def _sections(report: Report, keys: Keys) -> list[Section]:
+def _sections(report: Report, rows: Sequence[BoardRow], keys: Keys) -> list[Section]:
     """A section for each table, without its pictures."""
     members: dict[tuple[str, str], list[BoardRow]] = {}
-    for row in records(report.board):
+    for row in rows:
         members.setdefault((row["dataset"] or "", row["split"] or ""), []).append(row)
     found: dict[tuple[str, str], list[Reproduction]] = {where: [] for where in members}
     for one in report.reproductions:
@@ -234,7 +236,7 @@ def _provenance(report: Report) -> list[tuple[str, str]]:
             f"{plain(value)} ({number:,})" if len(counts) > 1 else plain(value) for value, number in counts.items()
         ]
         found.append((label, ", ".join(part for part in shown if part)))
-    hardware = sorted({plain(value) for value in report.runs["hardware"]} - {""})
+    hardware = sorted({plain(value) for value in set(report.runs["hardware"].tolist())} - {""})
     found.append(("Hardware", "; ".join(hardware)))
     return [pair for pair in found if pair[1]]
 
@@ -254,10 +256,10 @@ def _size(svg: bytes) -> tuple[int, int]:
     return (round(float(found[1]) * 4 / 3), round(float(found[2]) * 4 / 3)) if found else (0, 0)
 
 
-def _data(report: Report, keys: Keys, tables: Sequence[Table]) -> dict[str, Any]:
+def _data(report: Report, rows: Sequence[BoardRow], keys: Keys, tables: Sequence[Table]) -> dict[str, Any]:
     """What the script reads: rows beyond those in the document, what an opened row says, and the runs."""
     facts: list[list[tuple[str, str]]] = [[] for _ in keys]
-    for row in records(report.board):
+    for row in rows:
         place = keys.get(key_of(row), -1) if row["origin"] != "published" else -1
         if place >= 0:
             facts[place] = standings.facts(row, report.separations.get(key_of(row)))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from stage_bench.leaderboard.page.cells import SHOWN, Cell, Column, Row, Table, count, fraction, seconds
+from stage_bench.leaderboard.repeated import mapped
 from stage_bench.leaderboard.report import Key, Report
 from stage_bench.leaderboard.rows import ACCURACIES, KEY, SECONDS, plain_cells
 from stage_bench.leaderboard.wording import plain
@@ -143,27 +144,28 @@ def _value(value: Any) -> Any:
 
 
 def _packed(column: pd.Series[Any]) -> Packed:
-    is_real = pd.api.types.is_float_dtype(column.dtype)
-    if is_real:
+    if pd.api.types.is_float_dtype(column.dtype):
         digits = 4 if column.name in ACCURACIES else 2 if column.name in SECONDS else 6
         rounded = np.round(column.to_numpy(dtype=np.float64), digits)
         objects = rounded.astype(object)
         objects[~np.isfinite(rounded)] = None
         values = objects.tolist()
-    elif column.dtype == "Int64":
-        values = [value if value is None or abs(value) <= _EXACT else str(value) for value in plain_cells(column)]
+        return {"all": values[0]} if values and values.count(values[0]) == len(values) else {"each": values}
+    if column.dtype == "Int64":
+        values = mapped(
+            lambda value: value if value is None or abs(value) <= _EXACT else str(value), plain_cells(column)
+        )
     elif pd.api.types.is_numeric_dtype(column.dtype):
         values = [_clean(value) for value in column.tolist()]
     else:
-        known = {value: _lines(value) for value in dict.fromkeys(column.tolist())}
-        values = [known[value] for value in column.tolist()]
+        values = mapped(_lines, column.tolist())
     distinct = dict.fromkeys(values)
     if len(distinct) == 1:
         return {"all": values[0]}
-    if is_real or len(distinct) > len(values) / 2:
+    if len(distinct) > len(values) / 2:
         return {"each": values}
     places = {value: place for place, value in enumerate(distinct)}
-    return {"of": list(distinct), "at": [places[value] for value in values]}
+    return {"of": list(distinct), "at": list(map(places.__getitem__, values))}
 
 
 def _lines(value: object) -> str:

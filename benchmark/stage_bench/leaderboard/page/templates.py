@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ def environment(*folders: Path) -> Environment:
 
     made.globals.update(asset=asset, policy=policy, data=data)
     return made
+
+
+def rows_of(table: object) -> Markup:
+    """The rows of a table (cells.Table) that are in the document, as HTML: a large part of the work of a page."""
+    return Markup(_own().get_template("rows.html").render(table=table))
+
+
+@cache
+def _own() -> Environment:
+    return environment()
 
 
 def data(value: Any) -> Markup:
