@@ -36,6 +36,17 @@ def test_unreadable_runs_csv(tmp_path: Path) -> None:
             rows.read_runs(path)
 
 
+def test_ids_alone(tmp_path: Path) -> None:
+    path = rows.write_runs(tmp_path / "runs.csv", frame(run("a", error="x, y"), run("b", split_seed=1, init_seed=1)))
+    assert rows.read_ids(path) == {"a", "b"}
+    path.write_text("id,n\na,1\n\nb,2\n")
+    assert rows.read_ids(path) == {"a", "b"}
+    for content, problem in (("n\n1\n", "missing column id"), ("id,n\na\n", ":2: 1 cells in a row, 2 in the header")):
+        path.write_text(content)
+        with pytest.raises(StageBenchError, match=problem):
+            rows.read_ids(path)
+
+
 def test_a_place_for_what_is_no_table(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     good = rows.runs_csv(frame(run("a", error="two\nlines"), run("b", split_seed=1, init_seed=1)))
@@ -148,7 +159,7 @@ def test_the_reports_of_this_repository_can_be_read() -> None:
 def test_rows_that_cannot_share_a_table_name_their_file(tmp_path: Path) -> None:
     rows.write_runs(tmp_path / "runs.csv", frame(run("a"), run("b")))
     with pytest.raises(StageBenchError, match=r"runs\.csv: runs 'a' and 'b' are one row .* with the same seeds"):
-        rereading.make(rereading.read(tmp_path), {}, published.none(), published.no_times())
+        rereading.make(rereading.read(tmp_path), published.none(), published.no_times())
 
 
 def test_a_dataset_and_a_split_without_names_are_a_table(tmp_path: Path) -> None:

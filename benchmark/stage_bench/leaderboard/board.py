@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import pandas as pd
 from stage_bench.errors import StageBenchError, brief
 from stage_bench.leaderboard import published as published_numbers
 from stage_bench.leaderboard import shared_work, statistics
-from stage_bench.leaderboard.files import csv_text
+from stage_bench.leaderboard.files import csv_columns
+from stage_bench.leaderboard.repeated import mapped
 from stage_bench.leaderboard.rows import (
     BOARD_DECIMALS,
     BOARD_INTEGERS,
@@ -23,6 +25,7 @@ from stage_bench.leaderboard.rows import (
     check_runs,
     columns,
     number,
+    plain_cells,
     read_csv,
     records,
     seed_order,
@@ -61,12 +64,13 @@ def of_checked(runs: pd.DataFrame, published: pd.DataFrame, source: str) -> pd.D
         # A row of which nothing was run yet is not a row.
         if any(status != "missing" for status in group["status"]):
             ok = [place for place, status in enumerate(group["status"]) if status == "ok"]
-            done = {name: [values[place] for place in ok] for name, values in group.items()}
+            whole = len(ok) == stop - start
+            done = group if whole else {name: [values[place] for place in ok] for name, values in group.items()}
             summaries.append(_summary(key, group, done, alone, source))
             finished.append(
                 _Finished(done["test_accuracy"], list(map(seed_order, done["split_seed"], done["init_seed"])))
             )
-    _add_intervals(summaries, finished)
+    _add_spreads(summaries, finished)
     _add_ranks(summaries, finished)
     shown, _ = published_numbers.select(published, table_keys(runs))
     return board_frame([*summaries, *records(shown)])
@@ -79,7 +83,8 @@ def table_keys(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 def to_csv(board: pd.DataFrame) -> str:
     """The text of leaderboard.csv: fractions with 4 decimals, seconds with 2, MB with none."""
-    return csv_text(COLUMNS, ([_cell(column, row[column]) for column in COLUMNS] for row in records(board)))
+    cells = [mapped(partial(_cell, column), plain_cells(board[column])) for column in COLUMNS]
+    return csv_columns(COLUMNS, cells)
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -160,7 +165,6 @@ def _summary(key: tuple[str, ...], runs: Columns, done: Columns, alone: shared_w
     row.update(origin="reproduced", source=source, n_runs=finished)
     row["status"] = "ok" if finished == count else "partial" if finished else "failed"
     row["test_accuracy"] = statistics.mean(done["test_accuracy"])
-    row["test_std"] = statistics.std(done["test_accuracy"])
     row["val_accuracy"] = statistics.mean(done["val_accuracy"])
     for column in ("train_seconds", "infer_seconds"):
         row[column] = statistics.mean(_values(done[column]))
@@ -196,10 +200,12 @@ def _reason(error: str | None) -> str:
     return lines[0].strip() if lines else "no reason recorded"
 
 
-def _add_intervals(rows: Sequence[Row], finished: Sequence[_Finished]) -> None:
-    bounds = statistics.intervals([runs.accuracies for runs in finished])
-    for row, pair in zip(rows, bounds, strict=True):
-        row["ci_low"], row["ci_high"] = pair or (None, None)
+def _add_spreads(rows: Sequence[Row], finished: Sequence[_Finished]) -> None:
+    accuracies = [runs.accuracies for runs in finished]
+    found = zip(statistics.stds(accuracies), statistics.intervals(accuracies), strict=True)
+    for row, (deviation, bounds) in zip(rows, found, strict=True):
+        row["test_std"] = deviation
+        row["ci_low"], row["ci_high"] = bounds or (None, None)
 
 
 def _add_ranks(rows: Sequence[Row], finished: Sequence[_Finished]) -> None:

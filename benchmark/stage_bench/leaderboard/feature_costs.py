@@ -38,12 +38,11 @@ _TUNED = """ Features that were learnt for the splits of tuning alone are in no 
 
 def markdown(runs: pd.DataFrame) -> list[str]:
     """A section, or nothing where all features cost their embedding and no more."""
-    made = (runs["status"] == "ok") & (runs["kind"] == "train") & (runs["embedding_id"] != "")
-    rows = records(runs.loc[made, list(_READ)])
-    if not any(
-        row["answers_id"] or row["finetune_seconds"] is not None or row["embed_seconds"] is None for row in rows
-    ):
+    made = runs[(runs["status"] == "ok") & (runs["kind"] == "train") & (runs["embedding_id"] != "")]
+    more = (made["answers_id"] != "") | made["finetune_seconds"].notna() | made["embed_seconds"].isna()
+    if not more.any():
         return []
+    rows = records(made[list(_READ)])
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         key = tuple(row[column] or "" for column in ("dataset", "features", "llm", "instruction"))

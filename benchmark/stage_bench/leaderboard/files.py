@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stage_bench.files import write_bytes
+from stage_bench.leaderboard.repeated import mapped
 
 
 def replace_text(path: Path, text: str) -> Path:
@@ -21,12 +22,9 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def csv_columns(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """The same from a table's columns, in which most cells stand more than once: each is looked at once."""
-    quoted = []
-    for column in cells:
-        known = {cell: _quoted(cell) for cell in set(column)}
-        quoted.append([known[cell] for cell in column])
+def csv_columns(columns: Sequence[str], cells: Sequence[Sequence[object]]) -> str:
+    """The same from a table's columns, nothing for None."""
+    quoted = [mapped(lambda cell: "" if cell is None else _quoted(str(cell)), column) for column in cells]
     lines = [",".join(map(_quoted, columns)), *map(",".join, zip(*quoted, strict=True))]
     return "\n".join(lines) + "\n"
 

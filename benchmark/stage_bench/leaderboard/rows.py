@@ -15,6 +15,7 @@ import pandas as pd
 
 from stage_bench.errors import StageBenchError, brief
 from stage_bench.leaderboard.files import csv_columns, replace_text
+from stage_bench.leaderboard.repeated import mapped
 
 KEY = ("dataset", "split", "features", "llm", "instruction", "backbone")
 """What tells one row of the leaderboard from another."""
@@ -113,9 +114,7 @@ def plain_cells(column: "pd.Series[Any]") -> list[Any]:
         return [None if value != value else value for value in column.tolist()]
     if column.dtype == "Int64":
         return [None if value is pd.NA else value for value in column.array.astype(object)]
-    values = column.tolist()
-    known = {value: None if is_empty(value) else value for value in set(values)}
-    return [known[value] for value in values]
+    return mapped(lambda value: None if is_empty(value) else value, column.tolist())
 
 
 Columns = dict[str, list[Any]]
@@ -146,7 +145,7 @@ def check_runs(runs: pd.DataFrame, place: str = "runs") -> pd.DataFrame:
     validation accuracy. `place` begins the messages: a file name.
     """
     _check_columns(runs, place)
-    rows = [text(value) for value in runs["id"].tolist()]
+    rows = _texts(runs["id"].tolist())
     data: dict[str, Any] = {}
     for column in RUN_COLUMNS:
         values = runs[column].tolist() if column in runs.columns else [None] * len(runs)
@@ -194,9 +193,18 @@ def checked_csv(runs: pd.DataFrame) -> str:
     return csv_columns(RUN_COLUMNS, [_cells(runs[column]) for column in RUN_COLUMNS])
 
 
-def read_csv(path: Path) -> pd.DataFrame:
+def read_ids(path: Path) -> set[str]:
+    """The ids of the runs in a runs.csv, of which nothing else is checked. Raises StageBenchError, as `read_csv`."""
+    found = read_csv(path, only=("id",))
+    if "id" not in found:
+        raise StageBenchError(f"{path}: missing column id")
+    return set(found["id"].tolist())
+
+
+def read_csv(path: Path, only: Sequence[str] | None = None) -> pd.DataFrame:
     """A CSV file with every cell as text, so that an instruction named `none` stays a word.
 
+    only: keep these columns, as far as the file has them.
     Raises StageBenchError, with the line: not CSV in UTF-8, a column twice, a row of another length than the header.
     """
     csv.field_size_limit(2**31 - 1)  # the module's own limit is less than what some errors have
@@ -213,9 +221,12 @@ def read_csv(path: Path) -> pd.DataFrame:
             if twice := next((name for name, number in Counter(header).items() if number > 1), None):
                 raise StageBenchError(f"{path}:1: column '{brief(twice)}' occurs twice")
             line = reader.line_num + 1
+            width, kept = len(header), [place for place, name in enumerate(header) if only and name in only]
             for cells in reader:
-                if cells and len(cells) != len(header):
-                    raise StageBenchError(f"{path}:{line}: {len(cells)} cells in a row, {len(header)} in the header")
+                if cells and len(cells) != width:
+                    raise StageBenchError(f"{path}:{line}: {len(cells)} cells in a row, {width} in the header")
+                if cells and only is not None:
+                    cells = [cells[place] for place in kept]
                 if cells:
                     table.append([once(cell, cell) for cell in cells])
                 line = reader.line_num + 1
@@ -227,7 +238,8 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise StageBenchError(f"{path}:{line}: not UTF-8: {error.reason}") from None
     except csv.Error as error:
         raise StageBenchError(f"{path}:{line}: not a readable CSV file: {error}") from None
-    return pd.DataFrame(table, columns=pd.Index(header, dtype=object), dtype=object)
+    names = header if only is None else [header[place] for place in kept]
+    return pd.DataFrame(table, columns=pd.Index(names, dtype=object), dtype=object)
 
 
 def _check_columns(runs: pd.DataFrame, place: str) -> None:
@@ -257,16 +269,13 @@ def _check_columns(runs: pd.DataFrame, place: str) -> None:
 
 
 def _texts(values: list[Any]) -> list[str]:
-    """Cells as text. Most are repeated thousands of times, so each is looked at once."""
-    known = {value: value if type(value) is str else text(value) for value in set(values)}
-    return [known[value] for value in values]
+    return mapped(lambda value: value if type(value) is str else text(value), values)
 
 
 def _numbers(column: str, values: list[Any], rows: Sequence[str], place: str) -> Reals:
     """Cells as numbers, NaN where nothing is in them."""
     try:
-        known = {value: math.nan if value is None or value == "" else float(value) for value in set(values)}
-        found = np.array([known[value] for value in values])
+        found = np.array(mapped(lambda value: math.nan if value is None or value == "" else float(value), values))
     except (TypeError, ValueError, OverflowError):
         found = np.array([_number(column, value, row, place) for value, row in zip(values, rows, strict=True)])
     found = found.astype(np.float64)
@@ -328,14 +337,13 @@ def _integers(values: Reals) -> Any:
     return pd.arrays.IntegerArray(np.where(empty, 0, values).astype(np.int64), empty)
 
 
-def _cells(column: "pd.Series[Any]") -> list[str]:
-    values = plain_cells(column)
-    known = {value: "" if value is None else str(value) for value in set(values)}
-    return [known[value] for value in values]
+def _cells(column: "pd.Series[Any]") -> list[Any]:
+    # Every text that a checked frame holds is one already.
+    return column.tolist() if column.dtype == object else plain_cells(column)
 
 
 def board_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a board: COLUMNS in their order and types, sorted by dataset, then accuracy, then backbone."""
+    """A board of rows, None where a cell is empty: COLUMNS as they are ordered, by dataset, accuracy, then backbone."""
     return _typed_frame(sorted(rows, key=_board_order), COLUMNS, BOARD_INTEGERS, BOARD_DECIMALS)
 
 
@@ -344,7 +352,7 @@ def _board_order(row: dict[str, Any]) -> tuple[Any, ...]:
     ties = ("backbone", "split", "features", "llm", "instruction", "origin", "source", "note")
     # Rounded, because the last bits of a mean must not decide the order.
     value = 0.0 if accuracy is None else -round(accuracy, 12)
-    return (text(row["dataset"]), accuracy is None, value, *(text(row[column]) for column in ties))
+    return (row["dataset"] or "", accuracy is None, value, *[row[column] or "" for column in ties])
 
 
 def _typed_frame(
@@ -360,5 +368,5 @@ def _typed_frame(
         elif column in reals:
             data[column] = pd.Series([math.nan if value is None else value for value in values], dtype="float64")
         else:
-            data[column] = pd.Series([text(value) for value in values], dtype="object")
+            data[column] = pd.Series(_texts(values), dtype="object")
     return pd.DataFrame(data)
