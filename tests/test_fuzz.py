@@ -569,7 +569,7 @@ RUNS = _csv_rows(
 
 def check_runs(place: Path, content: bytes, thorough: bool) -> None:
     put(place, {"runs.csv": content})
-    made = answer(lambda: rereading.make(rereading.read(place), {}, published.none(), published.no_times()), place)
+    made = answer(lambda: rereading.make(rereading.read(place), published.none(), published.no_times()), place)
     if made is not None:
         check_report(made, thorough)
 
@@ -691,7 +691,7 @@ def check_report_folder(place: Path, files: Files, thorough: bool) -> None:
     found = answer(lambda: submission.examine(place, lambda names: (published.none(), published.no_times())), place)
     for line in found.lines:
         assert line.what.isprintable()
-    made = answer(lambda: rereading.make(rereading.read(place), {}, published.none(), published.no_times()), place)
+    made = answer(lambda: rereading.make(rereading.read(place), published.none(), published.no_times()), place)
     if made is not None:
         check_report(made, thorough)
 

@@ -146,7 +146,7 @@ def test_a_report_can_be_made_anew_from_its_own_folder(tmp_path: Path, published
     found = golden(published_folder)
     writing.write(tmp_path / "a", found)
     read = rereading.read(tmp_path / "a")
-    again = rereading.make(read, {}, *published_numbers(published_folder))
+    again = rereading.make(read, *published_numbers(published_folder))
     paths = writing.write(tmp_path / "b", again)
     for path in paths:
         assert path.read_bytes() == (tmp_path / "a" / path.relative_to(tmp_path / "b")).read_bytes(), path.name

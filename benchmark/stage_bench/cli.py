@@ -252,13 +252,16 @@ def report(
     wanted = selecting.parse(only or [])
     if rereading.is_report(suite):
         from stage_bench.execution import published_numbers
+        from stage_bench.leaderboard.beside import Beside
+        from stage_bench.leaderboard.rows import checked_csv
 
         _load_plugins(plugin)
-        read = rereading.read(suite, compare)
-        made = rereading.make(read, wanted, *published_numbers.load(read.facts.compare))
+        read = rereading.read(suite, compare, wanted)
+        text = Beside(len(read.runs), checked_csv, read.runs)
+        made = rereading.make(read, *published_numbers.load(read.facts.compare))
         counts = rereading.counts(made)
         rereading.check_place(suite, reports / file_stem(made.facts.suite), made)
-        printing.show(made, counts, reports, as_json)
+        printing.show(made, counts, reports, as_json, text.result())
     else:
         from stage_bench.execution import running
 

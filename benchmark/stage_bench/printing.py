@@ -69,12 +69,15 @@ def report(
     return counts
 
 
-def show(report: Report, counts: dict[str, int], reports: Path, as_json: bool) -> None:
-    """Write a report under `reports`; the board goes to standard output, the paths of the files below it."""
+def show(report: Report, counts: dict[str, int], reports: Path, as_json: bool, runs_csv: str | None = None) -> None:
+    """Write a report under `reports`; the board goes to standard output, the paths of the files below it.
+
+    runs_csv: as of writing.write.
+    """
     from stage_bench.leaderboard import exporting, writing
     from stage_bench.leaderboard.files import file_stem
 
-    paths = writing.write(reports / file_stem(report.facts.suite), report)
+    paths = writing.write(reports / file_stem(report.facts.suite), report, runs_csv)
     if as_json:
         print(json.dumps({"counts": counts, "files": list(map(str, paths)), **exporting.plain(report)}, indent=1))
         return

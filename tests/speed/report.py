@@ -114,7 +114,7 @@ def profile(runs: Path, reports: Path) -> pstats.Stats:
     profiler = cProfile.Profile()
     profiler.enable()
     read = rereading.read(runs)
-    report = rereading.make(read, {}, *published_numbers.load([]))
+    report = rereading.make(read, *published_numbers.load([]))
     writing.write(reports / "profiled", report)
     profiler.disable()
     return pstats.Stats(profiler)

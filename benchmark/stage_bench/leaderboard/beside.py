@@ -28,7 +28,7 @@ class Beside(Generic[T]):
         if rows >= ROWS and (os.cpu_count() or 1) > 1 and hasattr(os, "fork"):
             forking = multiprocessing.get_context("fork")  # what is given is there already, and is not sent
             self._received, sent = forking.Pipe(duplex=False)
-            self._process = forking.Process(target=_send, args=(sent, self._call), daemon=True)
+            self._process = forking.Process(target=_send, args=(self._received, sent, self._call), daemon=True)
             self._process.start()
             sent.close()
 
@@ -44,10 +44,11 @@ class Beside(Generic[T]):
         return found
 
 
-def _send(connection: Connection, call: Callable[[], Any]) -> None:
+def _send(received: Connection, sent: Connection, call: Callable[[], Any]) -> None:
+    received.close()  # else it would wait forever with a large result, were the other end's process killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the business of whoever waits for this
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        connection.send(call())
+        sent.send(call())
     except Exception:
         os._exit(1)  # it is called again by whoever waits, who then says what is wrong

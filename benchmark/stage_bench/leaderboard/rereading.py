@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from stage_bench.errors import StageBenchError
-from stage_bench.leaderboard import details, facts_file, hits, selecting
+from stage_bench.leaderboard import details, facts_file, hits, overhead, selecting
 from stage_bench.leaderboard.details import Details
 from stage_bench.leaderboard.report import Facts, Report
 from stage_bench.leaderboard.report import make as make_report
-from stage_bench.leaderboard.rows import read_runs
+from stage_bench.leaderboard.rows import read_ids, read_runs
 from stage_bench.leaderboard.samples import Hits
 
 
@@ -33,11 +33,13 @@ def is_report(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() == ".csv"
 
 
-def read(path: Path, compare: Sequence[str] | None = None) -> Read:
+@overhead.less()
+def read(path: Path, compare: Sequence[str] | None = None, wanted: Mapping[str, Sequence[str]] | None = None) -> Read:
     """Read runs.csv, or the folder that holds it, with what lies beside it.
 
-    compare: published tables to show; None: those that report.json names, none without it. Without report.json the
-    report is named after the folder. Raises StageBenchError, which names the file.
+    compare: published tables to show; None: those that report.json names, none without it. wanted: keep only runs with
+    these values, by column (selecting.select). Without report.json the report is named after the folder.
+    Raises StageBenchError, which names the file.
     """
     file = path / "runs.csv" if path.is_dir() else path
     if path.is_dir() and not file.is_file():
@@ -50,18 +52,22 @@ def read(path: Path, compare: Sequence[str] | None = None) -> Read:
     facts = (facts_file.read(beside) if beside else None) or Facts(suite=name)
     if compare is not None:
         facts = replace(facts, compare=list(compare))
-    return Read(file, facts, runs, hits.read(beside) if beside else {}, details.read(beside) if beside else {})
+    found = details.read(beside) if beside else {}
+    facts, runs = selecting.select(facts, runs, wanted or {})
+    kept = set(runs["id"].tolist()) if found else set()
+    return Read(
+        file=file,
+        facts=facts,
+        runs=runs,
+        hits=hits.read(beside) if beside else {},
+        details={id_: detail for id_, detail in found.items() if id_ in kept},
+    )
 
 
-def make(
-    read_: Read, wanted: Mapping[str, Sequence[str]], published: pd.DataFrame, published_times: pd.DataFrame
-) -> Report:
-    """The report of what was read. wanted: keep only runs with these values, by column (selecting.select)."""
-    facts, runs = selecting.select(read_.facts, read_.runs, wanted)
-    kept = set(runs["id"])
-    of_kept = {id_: detail for id_, detail in read_.details.items() if id_ in kept}
+def make(read_: Read, published: pd.DataFrame, published_times: pd.DataFrame) -> Report:
+    """The report of what was read. Raises StageBenchError, which names the file."""
     try:
-        return make_report(facts, runs, published, published_times, read_.hits, of_kept, checked=True)
+        return make_report(read_.facts, read_.runs, published, published_times, read_.hits, read_.details, checked=True)
     except StageBenchError as error:
         raise StageBenchError(f"{read_.file}: {error}") from None
 
@@ -74,7 +80,7 @@ def check_place(source: Path, target: Path, report: Report) -> None:
     kept = target / "runs.csv"
     if not kept.is_file() or kept.resolve() == (source / "runs.csv" if source.is_dir() else source).resolve():
         return
-    theirs = set(read_runs(kept)["id"])
+    theirs = read_ids(kept)
     if theirs and theirs.isdisjoint(report.runs["id"]):
         raise StageBenchError(f"{target} holds a report of other runs; name another place with --reports, or delete it")
 

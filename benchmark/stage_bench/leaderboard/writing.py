@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+from operator import attrgetter
 from pathlib import Path
 
 from stage_bench.files import write_bytes
-from stage_bench.leaderboard import board, details, facts_file, hits
-from stage_bench.leaderboard.beside import Beside
+from stage_bench.leaderboard import board, details, facts_file, hits, overhead
 from stage_bench.leaderboard.files import csv_text, replace_text
 from stage_bench.leaderboard.latex import latex
 from stage_bench.leaderboard.markdown import markdown
@@ -18,27 +18,35 @@ from stage_bench.leaderboard.rows import KEY, checked_csv
 
 _log = logging.getLogger(__name__)
 
+TEXTS = ("leaderboard.csv", "leaderboard.md", "leaderboard.tex", "runs.csv", "separation.csv", "index.html")
+"""The files of text that every report has, in the order in which they are written."""
+
 SEPARATION_COLUMNS = (*KEY, "best", "difference", "p", "p_holm", "effect", "method", "n", "separable", "reason")
 """Columns of separation.csv: a row against the best of its table (separation.Separation)."""
 
 
-def write(folder: Path, report: Report) -> list[Path]:
+@overhead.less()
+def write(folder: Path, report: Report, runs_csv: str | None = None) -> list[Path]:
     """Write a report to `folder`; the paths written, in a fixed order.
 
     leaderboard.csv, leaderboard.md, leaderboard.tex, runs.csv, separation.csv, index.html, plots/*.svg and *.png,
     hits.npz and details.json where there are some, and report.json, with which the folder can be made anew from its own
     runs.csv. Each file is replaced as a whole, and the same report gives the same bytes. Plots that an earlier report
     left and this one does not have are deleted. Without matplotlib there are no plots, and the log says how to get
-    them.
+    them. runs_csv: the text of that file where it is made already (rows.checked_csv of the report's runs).
     """
     drawn = drawing.Drawn(report)
     if not drawing.available():
         _log.warning(drawing.ADVICE)
-    tables = Beside(len(report.runs), _write_tables, folder, report)
-    page = html(report, drawn)
-    paths = tables.result()
-    paths.insert(1, replace_text(folder / "leaderboard.md", markdown(report, drawn)))
-    paths.append(replace_text(folder / "index.html", page))
+    texts = {
+        "leaderboard.csv": board.to_csv(report.board),
+        "leaderboard.tex": latex(report),
+        "runs.csv": checked_csv(report.runs) if runs_csv is None else runs_csv,
+        "separation.csv": separation_csv(report),
+        "index.html": html(report, drawn),  # which waits for the plots
+        "leaderboard.md": markdown(report, drawn),
+    }
+    paths = [replace_text(folder / name, texts[name]) for name in TEXTS]
     for plot in drawn:
         for ending, data in (("svg", plot.svg), ("png", plot.png)):
             path = folder / "plots" / f"{plot.name}.{ending}"
@@ -59,20 +67,11 @@ def write(folder: Path, report: Report) -> list[Path]:
     return paths
 
 
-def _write_tables(folder: Path, report: Report) -> list[Path]:
-    return [
-        replace_text(folder / "leaderboard.csv", board.to_csv(report.board)),
-        replace_text(folder / "leaderboard.tex", latex(report)),
-        replace_text(folder / "runs.csv", checked_csv(report.runs)),
-        replace_text(folder / "separation.csv", separation_csv(report)),
-    ]
-
-
 def separation_csv(report: Report) -> str:
     rows = []
+    measured = attrgetter(*SEPARATION_COLUMNS[len(KEY) :])
     for key, found in sorted(report.separations.items()):
-        values = [getattr(found, column) for column in SEPARATION_COLUMNS[len(KEY) :]]
-        rows.append([*key, *(_cell(value) for value in values)])
+        rows.append([*key, *map(_cell, measured(found))])
     return csv_text(SEPARATION_COLUMNS, rows)
 
 

@@ -35,9 +35,10 @@ def available() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def draw(report: Report) -> list[Plot]:
+def draw(report: Report, half: int | None = None) -> list[Plot]:
     """Every plot of the report that has something to show, table by table; then mean ranks, then tuning.
 
+    half: only those of the first half of the tables (0), or all the others (1).
     The same report gives the same bytes, in whatever order its rows are, and whatever the user's matplotlibrc says.
     Empty where matplotlib is not installed.
     """
@@ -45,7 +46,7 @@ def draw(report: Report) -> list[Plot]:
         return []
     plots = []
     with canvas.style():
-        for kind, dataset, split, name, alt, sheet in _tasks(report):
+        for kind, dataset, split, name, alt, sheet in _tasks(report, half):
             svg, png = sheet().files()
             plots.append(Plot(kind=kind, dataset=dataset, split=split, alt=alt, name=name, svg=svg, png=png))
     return plots
@@ -55,11 +56,11 @@ class Drawn(Sequence[Plot]):
     """The plots of a report, drawn while its other files are made if it has many rows; waited for when looked at."""
 
     def __init__(self, report: Report) -> None:
-        self._drawing = Beside(len(report.runs), draw, report)
+        self._halves = [Beside(len(report.runs), draw, report, half) for half in (0, 1)]
 
     @cached_property
     def _plots(self) -> list[Plot]:
-        return self._drawing.result()
+        return [plot for half in self._halves for plot in half.result()]
 
     def __len__(self) -> int:
         return len(self._plots)
@@ -72,8 +73,8 @@ class Drawn(Sequence[Plot]):
         return self._plots[place]
 
 
-def _tasks(report: Report) -> Iterator[_Task]:
-    every = tables(report)
+def _tasks(report: Report, half: int | None) -> Iterator[_Task]:
+    every = tables(report, half)
     runs = accuracies(report, {entry.key for table in every for entry in table.entries[: lanes.SHOWN]})
     for table in every:
         for axis in (TIME, MEMORY):
@@ -83,6 +84,8 @@ def _tasks(report: Report) -> Iterator[_Task]:
         yield _task("accuracy", table, standings.accuracy_alt(table), partial(standings.accuracy, table, runs))
         if len(standings.ranked(table)) > 1:
             yield _task("ranks", table, standings.ranks_alt(table), partial(standings.ranks, table))
+    if half == 0:
+        return
     if methods := report.mean_ranks:
         said = standings.mean_ranks_alt(methods)
         yield _Task("mean-ranks", "", "", "mean-ranks", said, partial(standings.mean_ranks, methods))

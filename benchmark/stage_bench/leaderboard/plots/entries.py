@@ -10,7 +10,8 @@ from typing import Any
 from stage_bench.leaderboard.costs import Cost
 from stage_bench.leaderboard.plots.stems import stems
 from stage_bench.leaderboard.report import Key, Report
-from stage_bench.leaderboard.rows import KEY, records, text
+from stage_bench.leaderboard.rows import KEY, records
+from stage_bench.leaderboard.samples import key_of
 from stage_bench.leaderboard.separation import Separation
 from stage_bench.leaderboard.wording import plain, short_inputs
 
@@ -70,14 +71,20 @@ class Table:
         return f"{entry.backbone} · {entry.inputs}" if several and entry.inputs else entry.backbone
 
 
-def tables(report: Report) -> list[Table]:
-    """Every (dataset, split) of the report that has an entry, sorted; whatever order its rows are in."""
+def tables(report: Report, half: int | None = None) -> list[Table]:
+    """Every (dataset, split) of the report that has an entry, sorted; whatever order its rows are in.
+
+    half: only the first half of them (0), or the others (1).
+    """
     found: dict[tuple[str, str], list[Row]] = {}
     for row in records(report.board[list(_DRAWN)]):
-        found.setdefault((text(row["dataset"]), text(row["split"])), []).append(row)
+        found.setdefault((row["dataset"] or "", row["split"] or ""), []).append(row)
     splits = Counter(dataset for dataset, _ in found)
-    names = stems({place: place if splits[place[0]] > 1 else place[:1] for place in sorted(found)})
-    made = [_table(place, rows, names[place], report) for place, rows in sorted(found.items())]
+    places = sorted(found)
+    names = stems({place: place if splits[place[0]] > 1 else place[:1] for place in places})
+    middle = (len(places) + 1) // 2
+    chosen = places if half is None else places[middle:] if half else places[:middle]
+    made = [_table(place, found[place], names[place], report) for place in chosen]
     return [table for table in made if table.entries]
 
 
@@ -111,7 +118,7 @@ def _table(place: tuple[str, str], rows: Sequence[Row], stem: str, report: Repor
 
 
 def _entry(row: Row, inputs: str, report: Report) -> Entry:
-    key = tuple(text(row[column]) for column in KEY)
+    key = key_of(row)
     return Entry(
         key=key,
         backbone=plain(row["backbone"]),

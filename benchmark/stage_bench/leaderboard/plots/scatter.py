@@ -171,18 +171,12 @@ class Scatter:
     def _points(self, axes: Any) -> None:
         names = {entry.key for entry in self._named}
         groups: dict[tuple[Any, ...], list[Entry]] = {}
+        looks: dict[tuple[str, bool, bool, bool], tuple[tuple[str, Any], ...]] = {}
         for entry in self.entries:
-            look = self._looks.of(entry.inputs)
-            look["markerfacecolor"] = look["color"] if entry.status == "ok" else "white"
-            if not self._ranked(entry):
-                look |= {"color": UNRANKED, "markerfacecolor": "white"}
-            if entry.key in names:  # over the others
-                look |= {"zorder": 4}
-            elif self._crowd:
-                raster = len(self.entries) - len(names) > _RASTER
-                size = look["markersize"] * 0.6
-                look |= {"zorder": 2.5, "markersize": size, "alpha": _PALE, "rasterized": raster}
-            groups.setdefault(tuple(sorted(look.items())), []).append(entry)
+            kind = (entry.inputs, entry.status == "ok", self._ranked(entry), entry.key in names)
+            if kind not in looks:
+                looks[kind] = self._look(*kind)
+            groups.setdefault(looks[kind], []).append(entry)
         for look_items, members in sorted(groups.items(), key=lambda pair: str(pair[0])):
             xs = [self._cost(entry) for entry in members]
             axes.plot(xs, [entry.accuracy for entry in members], linestyle="", **dict(look_items))
@@ -190,6 +184,20 @@ class Scatter:
         colours = [self._looks.of(one.inputs)["color"] if self._ranked(one) else UNRANKED for one in lines]
         ends = ([one.low for one in lines], [one.high for one in lines])
         axes.vlines([self._cost(one) for one in lines], *ends, colors=colours, linewidth=1, alpha=0.55, zorder=2)
+
+    def _look(self, inputs: str, complete: bool, ranked: bool, named: bool) -> tuple[tuple[str, Any], ...]:
+        """How a point is drawn, as sorted items."""
+        look = self._looks.of(inputs)
+        look["markerfacecolor"] = look["color"] if complete else "white"
+        if not ranked:
+            look |= {"color": UNRANKED, "markerfacecolor": "white"}
+        if named:  # over the others
+            look |= {"zorder": 4}
+        elif self._crowd:
+            raster = len(self.entries) - len(self._named) > _RASTER
+            size = look["markersize"] * 0.6
+            look |= {"zorder": 2.5, "markersize": size, "alpha": _PALE, "rasterized": raster}
+        return tuple(sorted(look.items()))
 
     def _scale(self, axes: Any) -> None:
         from matplotlib import ticker
