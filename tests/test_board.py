@@ -70,6 +70,20 @@ def test_features_that_were_made_elsewhere_have_no_known_cost_and_no_total() -> 
         assert row["train_seconds"] == 2.0
 
 
+def test_what_features_cost_is_told_where_it_is_more_than_their_embedding() -> None:
+    embedded = {"embedding_id": "e", "embed_seconds": 2.0}
+
+    def said(**more: object) -> list[str]:
+        runs = frame(run("a", **embedded), run("b", init_seed=1, **embedded | more))
+        return feature_costs.markdown(rows.check_runs(runs))
+
+    assert said() == []
+    assert said(embedding_id=None, embed_seconds=None) == [], "it has no embedding"
+    assert said(answers_id="x")
+    assert said(finetune_seconds=1.0)
+    assert said(embed_seconds=None)
+
+
 def test_what_features_cost_is_told_apart_by_instruction() -> None:
     answered = run("c", features="tape:E", embedding_id="e3", embed_seconds=1.0, answers_id="a", answer_seconds=9.0)
     first, second = (run(name, embedding_id=name, embed_seconds=10.0, instruction=name) for name in ("default", "none"))

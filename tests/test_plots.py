@@ -397,6 +397,13 @@ def test_names_without_room_are_counted(monkeypatch: pytest.MonkeyPatch) -> None
 # --- without matplotlib, and fast ---------------------------------------------------------------------------------
 
 
+def test_both_halves_are_all_plots(tmp_path: Path) -> None:
+    report = full(tmp_path)
+    assert len(report.board[["dataset", "split"]].drop_duplicates()) > 2
+    assert list(drawing.Drawn(report)) == drawing.draw(report)
+    assert min(len(drawing.draw(report, half)) for half in (0, 1)) > 1
+
+
 def test_without_matplotlib_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     report = made(run("a"))
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -41,7 +41,12 @@ def test_ids_alone(tmp_path: Path) -> None:
     assert rows.read_ids(path) == {"a", "b"}
     path.write_text("id,n\na,1\n\nb,2\n")
     assert rows.read_ids(path) == {"a", "b"}
-    for content, problem in (("n\n1\n", "missing column id"), ("id,n\na\n", ":2: 1 cells in a row, 2 in the header")):
+    newer = f"id,n,schema_version\na,1,{rows.SCHEMA_VERSION + 1}\n"
+    for content, problem in (
+        ("n\n1\n", "missing column id"),
+        ("id,n\na\n", ":2: 1 cells in a row, 2 in the header"),
+        (newer, "are newer than this stage-bench reads"),
+    ):
         path.write_text(content)
         with pytest.raises(StageBenchError, match=problem):
             rows.read_ids(path)

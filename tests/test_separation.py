@@ -174,6 +174,32 @@ def test_what_is_only_planned_is_no_row_of_the_mean_ranks() -> None:
     assert begun.mean_ranks == [], "b is not complete, and one method alone has no rank"
 
 
+def test_intervals_of_mean_ranks_do_not_depend_on_which_split_is_easier() -> None:
+    def intervals(public: float, random: float) -> list[tuple[str, float, float, float]]:
+        generator = np.random.default_rng(0)
+        runs = [
+            row | {"id": f"{split} {row['id']}", "split": split}
+            for split, level in (("public", public), ("random-60-20-20", random))
+            for name in "abcd"
+            for row in several(name, (level + generator.normal(0, 0.01, 6).round(4)).tolist())
+        ]
+        return [(row.backbone, row.rank, row.low, row.high) for row in made(*runs).mean_ranks]
+
+    assert intervals(0.7, 0.8) == intervals(0.8, 0.7)
+
+
+def test_splits_are_averaged_whether_or_not_their_seeds_were_recorded() -> None:
+    def by_split(*seeds: float) -> dict[float, float]:
+        accuracies = np.array([0.5, 0.6, 0.7][: len(seeds)])
+        ids = tuple("abc"[: len(seeds)])
+        return samples.Sample(ids, np.array(seeds), np.zeros(len(seeds)), accuracies).by_split()
+
+    assert list(by_split(2.0, 0.0, 1.0).items()) == [(0.0, 0.6), (1.0, 0.7), (2.0, 0.5)]
+    assert by_split(1.0, 1.0, 0.0) == pytest.approx({0.0: 0.7, 1.0: 0.55})
+    unrecorded = by_split(2.0, math.nan, 1.0)
+    assert list(unrecorded.values()) == pytest.approx([0.7, 0.5, 0.6]), "sorted, what was not recorded last"
+
+
 def test_no_mean_ranks_over_one_dataset_or_of_one_method() -> None:
     assert made(*methods("x", a=0.9, b=0.8)).mean_ranks == []
     assert made(*methods("x", a=0.9), *methods("y", a=0.9)).mean_ranks == []

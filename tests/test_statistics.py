@@ -70,7 +70,8 @@ def test_rows_that_share_no_seeds_are_resampled_each_for_itself() -> None:
         assert means[:, column].std() == pytest.approx(error, rel=0.03, abs=1e-12)
     assert np.abs(np.corrcoef(means[:, :3].T) - np.eye(3)).max() < 0.05
     one_more = statistics.resampled_means([samples[2], *samples], [seeds[2], *seeds], ["new", *names])
-    assert (one_more(0, 500)[:, 1:] == means[:500]).all(), "the draws of a row depend on no other row"
+    # Not bit by bit: BLAS may sum otherwise where there are more rows.
+    assert np.abs(one_more(0, 500)[:, 1:] - means[:500]).max() < 1e-12, "the draws of a row depend on no other row"
 
 
 def test_deviations_of_many_are_those_of_each() -> None:

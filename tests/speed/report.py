@@ -40,7 +40,7 @@ PHASES = {
     "page": ("page.py", "html"),
     "Markdown": ("markdown.py", "markdown"),
     "LaTeX": ("latex.py", "latex"),
-    "runs.csv": ("rows.py", "runs_csv"),
+    "runs.csv": ("rows.py", "checked_csv"),
 }
 
 

@@ -37,7 +37,7 @@ _TUNED = """ Features that were learnt for the splits of tuning alone are in no 
 
 
 def markdown(runs: pd.DataFrame) -> list[str]:
-    """A section, or nothing where all features cost their embedding and no more."""
+    """A section, or nothing where all features cost their embedding and no more. runs: a checked frame."""
     made = runs[(runs["status"] == "ok") & (runs["kind"] == "train") & (runs["embedding_id"] != "")]
     more = (made["answers_id"] != "") | made["finetune_seconds"].notna() | made["embed_seconds"].isna()
     if not more.any():

@@ -19,7 +19,7 @@ from stage_bench.leaderboard.samples import Hits
 
 @dataclass(frozen=True)
 class Read:
-    """What a report's folder holds, file being its runs.csv. hits, details: empty for a runs.csv alone."""
+    """What was read, of the runs that were wanted. file: a runs.csv; hits, details: empty for one alone."""
 
     file: Path
     facts: Facts
@@ -52,15 +52,15 @@ def read(path: Path, compare: Sequence[str] | None = None, wanted: Mapping[str, 
     facts = (facts_file.read(beside) if beside else None) or Facts(suite=name)
     if compare is not None:
         facts = replace(facts, compare=list(compare))
-    found = details.read(beside) if beside else {}
+    of_runs, said = (hits.read(beside), details.read(beside)) if beside else ({}, {})
     facts, runs = selecting.select(facts, runs, wanted or {})
-    kept = set(runs["id"].tolist()) if found else set()
+    kept = set(runs["id"].tolist()) if of_runs or said else set()
     return Read(
         file=file,
         facts=facts,
         runs=runs,
-        hits=hits.read(beside) if beside else {},
-        details={id_: detail for id_, detail in found.items() if id_ in kept},
+        hits={id_: nodes for id_, nodes in of_runs.items() if id_ in kept},
+        details={id_: detail for id_, detail in said.items() if id_ in kept},
     )
 
 

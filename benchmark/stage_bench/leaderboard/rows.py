@@ -144,6 +144,7 @@ def check_runs(runs: pd.DataFrame, place: str = "runs") -> pd.DataFrame:
     a cell that is no number, an accuracy outside 0 to 1, a negative time or size, and a finished run without test or
     validation accuracy. `place` begins the messages: a file name.
     """
+    _check_version(runs, place)
     _check_columns(runs, place)
     rows = _texts(runs["id"].tolist())
     data: dict[str, Any] = {}
@@ -194,8 +195,12 @@ def checked_csv(runs: pd.DataFrame) -> str:
 
 
 def read_ids(path: Path) -> set[str]:
-    """The ids of the runs in a runs.csv, of which nothing else is checked. Raises StageBenchError, as `read_csv`."""
-    found = read_csv(path, only=("id",))
+    """The ids of the runs in a runs.csv, of which but its version is checked otherwise.
+
+    Raises StageBenchError: as `read_csv`; no column of ids; a newer version.
+    """
+    found = read_csv(path, only=("id", "schema_version"))
+    _check_version(found, str(path))
     if "id" not in found:
         raise StageBenchError(f"{path}: missing column id")
     return set(found["id"].tolist())
@@ -242,8 +247,8 @@ def read_csv(path: Path, only: Sequence[str] | None = None) -> pd.DataFrame:
     return pd.DataFrame(table, columns=pd.Index(names, dtype=object), dtype=object)
 
 
-def _check_columns(runs: pd.DataFrame, place: str) -> None:
-    """Are these rows of a version that can be read, with all that it has?"""
+def _check_version(runs: pd.DataFrame, place: str) -> None:
+    """Are these rows of a version that can be read?"""
     if "schema_version" in runs.columns:
         for value in set(runs["schema_version"].tolist()):
             try:
@@ -255,6 +260,10 @@ def _check_columns(runs: pd.DataFrame, place: str) -> None:
                     f"{place}: rows of schema version {version:g} are newer than this stage-bench reads "
                     f"({SCHEMA_VERSION}); update stage-bench"
                 )
+
+
+def _check_columns(runs: pd.DataFrame, place: str) -> None:
+    """Do these rows have all columns of their version, and no other?"""
     required = RUN_COLUMNS if "schema_version" in runs.columns else _FIRST_COLUMNS
     if missing := [column for column in required if column not in runs.columns]:
         raise StageBenchError(f"{place}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}")

@@ -3,12 +3,13 @@
 All draws come from NumPy generators with fixed seeds, so the same accuracies always give the same intervals.
 """
 
+import itertools
 import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import numpy as np
@@ -40,8 +41,8 @@ def std(values: Sequence[float]) -> float | None:
 def stds(samples: Sequence[Sequence[float]]) -> list[float | None]:
     """`std` of each sample."""
     result: list[float | None] = [None] * len(samples)
-    for positions in _alike(samples):
-        if len(samples[positions[0]]) > 1:
+    for size, positions in _by_size(samples).items():
+        if size > 1:
             found = np.std([samples[position] for position in positions], axis=1, ddof=1).tolist()
             for position, deviation in zip(positions, found, strict=True):
                 result[position] = deviation
@@ -56,17 +57,12 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 def intervals(samples: Sequence[Sequence[float]]) -> list[tuple[float, float] | None]:
     """`interval` of each sample. Samples of one size share their resamples, which is what makes it fast."""
     result: list[tuple[float, float] | None] = [None] * len(samples)
-    blocks = [positions for positions in _alike(samples) if len(samples[positions[0]]) > 1]
-
-    def bound(block: int) -> None:
-        means = _every_mean(samples, blocks[block])
-        # What numpy's quantile gives; it sorts partly, which takes three times as long as sorting.
-        means.sort(axis=1)
-        low, high = (_between(means, tail).tolist() for tail in TAILS)
-        for position, pair in zip(blocks[block], zip(low, high, strict=True), strict=True):
-            result[position] = pair
-
-    each(bound, range(len(blocks)))
+    for size, positions in _by_size(samples).items():
+        if size > 1:
+            rows = np.array([samples[position] for position in positions], dtype=np.float64)
+            found = each(partial(_bounds, rows, _weights(size)), range(0, len(rows), BLOCK))
+            for position, pair in zip(positions, itertools.chain.from_iterable(found), strict=True):
+                result[position] = pair
     return result
 
 
@@ -129,7 +125,7 @@ def resampled_means(samples: Sequence[Sequence[float]], seeds: Sequence[Seeds], 
 
     Where all rows share the same seeds, a resample draws the same seeds for every row (a hard split is hard for
     all of them); else every row is resampled for itself: a generator seeded with its name draws from the RESAMPLES
-    means that its interval is of, so that one more row leaves the draws of the others as they are.
+    means that its interval is of, so that one more row leaves those of the others as they are, but for rounding.
     """
     if not share_seeds(seeds):
         apart = _independent(samples, names, rank_resamples(len(samples)))
@@ -193,25 +189,31 @@ def _weights(size: int) -> Array:
     return np.ascontiguousarray(counts.T.astype(np.float64)) / size
 
 
-def _alike(samples: Sequence[Sequence[float]]) -> list[list[int]]:
-    """The positions of samples of one size, at most BLOCK together."""
-    by_size: dict[int, list[int]] = {}
+def _by_size(samples: Sequence[Sequence[float]]) -> dict[int, list[int]]:
+    """Sizes to the positions of the samples that have it."""
+    found: dict[int, list[int]] = {}
     for position, values in enumerate(samples):
-        by_size.setdefault(len(values), []).append(position)
-    return [found[start : start + BLOCK] for found in by_size.values() for start in range(0, len(found), BLOCK)]
+        found.setdefault(len(values), []).append(position)
+    return found
 
 
-def _every_mean(samples: Sequence[Sequence[float]], positions: Sequence[int]) -> Array:
-    """The means of all resamples of some samples of one size, [positions, RESAMPLES]."""
-    means: Array = np.array([samples[position] for position in positions], dtype=np.float64)
-    return means @ _weights(means.shape[1])
+def _bounds(rows: Array, weights: Array, start: int) -> list[tuple[float, float]]:
+    """The intervals of BLOCK rows from one on. rows: [rows, size]; weights: [size, RESAMPLES]."""
+    means = rows[start : start + BLOCK] @ weights
+    # What numpy's quantile gives; it sorts partly, which takes three times as long as sorting.
+    means.sort(axis=1)
+    low, high = (_between(means, tail).tolist() for tail in TAILS)
+    return list(zip(low, high, strict=True))
 
 
 def _independent(samples: Sequence[Sequence[float]], names: Sequence[str], resamples: int) -> Array:
     """Resampled means [resamples, rows]; every row drawn for itself."""
     means = np.empty((len(samples), resamples))
-    for positions in _alike(samples):
-        for position, found in zip(positions, _every_mean(samples, positions), strict=True):
-            generator = np.random.default_rng([_SEED, zlib.crc32(names[position].encode("utf-8", "replace"))])
-            means[position] = found[generator.integers(0, RESAMPLES, size=resamples)]
+    for size, positions in _by_size(samples).items():
+        for start in range(0, len(positions), BLOCK):
+            block = positions[start : start + BLOCK]
+            every = np.array([samples[position] for position in block], dtype=np.float64) @ _weights(size)
+            for position, found in zip(block, every, strict=True):
+                generator = np.random.default_rng([_SEED, zlib.crc32(names[position].encode("utf-8", "replace"))])
+                means[position] = found[generator.integers(0, RESAMPLES, size=resamples)]
     return means.T

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stage_bench.files import write_bytes
 from stage_bench.leaderboard import board, details, facts_file, hits, overhead
+from stage_bench.leaderboard.beside import Beside
 from stage_bench.leaderboard.files import csv_text, replace_text
 from stage_bench.leaderboard.latex import latex
 from stage_bench.leaderboard.markdown import markdown
@@ -35,16 +36,17 @@ def write(folder: Path, report: Report, runs_csv: str | None = None) -> list[Pat
     left and this one does not have are deleted. Without matplotlib there are no plots, and the log says how to get
     them. runs_csv: the text of that file where it is made already (rows.checked_csv of the report's runs).
     """
+    text = Beside(len(report.runs), checked_csv, report.runs) if runs_csv is None else None
     drawn = drawing.Drawn(report)
     if not drawing.available():
         _log.warning(drawing.ADVICE)
     texts = {
         "leaderboard.csv": board.to_csv(report.board),
         "leaderboard.tex": latex(report),
-        "runs.csv": checked_csv(report.runs) if runs_csv is None else runs_csv,
         "separation.csv": separation_csv(report),
         "index.html": html(report, drawn),  # which waits for the plots
         "leaderboard.md": markdown(report, drawn),
+        "runs.csv": text.result() if text else runs_csv or "",
     }
     paths = [replace_text(folder / name, texts[name]) for name in TEXTS]
     for plot in drawn:

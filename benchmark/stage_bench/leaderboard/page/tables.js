@@ -26,7 +26,7 @@ const Tables = (() => {
     return element;
   }
 
-  /** A cell as macros.html has it. cell: [text, value, sub, style, notes, href, span], which may end early. */
+  /** A cell as rows.html has it. cell: [text, value, sub, style, notes, href, span], which may end early. */
   function drawCell(cell, { kind = "text", isHead = false, opens = "", notes = "" }) {
     const [text, value = null, sub = "", style = "", marks = [], href = "", span = null] = cell;
     const element = make(isHead ? "th" : "td", {
