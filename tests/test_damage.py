@@ -22,6 +22,7 @@ from stage_bench.errors import StageBenchError
 from stage_bench.execution import reporting, running
 from stage_bench.execution.fitting import Fitter
 from stage_bench.leaderboard import facts_file, rereading, resulting
+from stage_bench.leaderboard.rows import read_ids
 from stage_bench.llms.cache import EmbeddingCache
 from stage_bench.runs import examination
 from stage_bench.runs.store import Store
@@ -620,7 +621,8 @@ def test_a_damaged_report_is_refused(place, file, damage):
 def test_damaged_hits_are_refused(place, damage):
     folder = only(place / "reports")
     path = folder / "hits.npz"
-    np.savez_compressed(path, **{id_: np.array([True, False]) for id_ in ("a", "b")})
+    ids = sorted(read_ids(folder / "runs.csv"))[:2]
+    np.savez_compressed(path, **{id_: np.array([True, False]) for id_ in ids})
     facts = facts_file.read(folder)
     assert facts is not None
     facts_file.write(folder, facts, [], [path])

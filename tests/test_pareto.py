@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stage_bench.leaderboard import hardware, pareto
@@ -25,6 +25,7 @@ def by_definition(points: list[tuple[float, float]]) -> list[bool]:
     return [not beaten(*point) for point in points]
 
 
+@example([(0.0, -math.inf)])
 @given(POINTS | REALS)
 def test_the_front_is_what_nobody_beats(points: list[tuple[float, float]]) -> None:
     costs, accuracies = [cost for cost, _ in points], [accuracy for _, accuracy in points]

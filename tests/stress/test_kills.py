@@ -128,5 +128,8 @@ def test_fifty_kills(undisturbed, tmp_path, tell):
 def test_three_kills(small_undisturbed, tmp_path, tell):
     """The same in small, for every day."""
     campaign = Campaign(small_undisturbed, tmp_path, random.Random(SEED), lambda line: None, [1], few=True)
-    campaign.round(0, ["writing", "diffusing", "tuning"])
-    assert len(campaign.rows) == 3
+    for number in range(3):  # on a busy machine a moment may not come
+        aimed = {aimed for aimed, _ in campaign.rows}
+        if left := [phase for phase in ("writing", "diffusing", "tuning") if phase not in aimed]:
+            campaign.round(number, left)
+    assert len(campaign.rows) == 3, "moments do not come"

@@ -19,12 +19,12 @@ def front(costs: Sequence[float], accuracies: Sequence[float]) -> list[bool]:
     if any(math.isnan(value) for value in itertools.chain(costs, accuracies)):
         raise ValueError("a cost or an accuracy is NaN")
     result = [False] * len(costs)
-    best = -math.inf  # accuracy among all cheaper points
+    best: float | None = None  # accuracy among all cheaper points
     order = sorted(range(len(costs)), key=lambda index: costs[index])
     for _, equally_dear in itertools.groupby(order, key=lambda index: costs[index]):
         members = list(equally_dear)
         top = max(accuracies[index] for index in members)
-        if top > best:
+        if best is None or top > best:
             for index in members:
                 result[index] = accuracies[index] == top
             best = top
