@@ -195,7 +195,7 @@ def checked_csv(runs: pd.DataFrame) -> str:
 
 
 def read_ids(path: Path) -> set[str]:
-    """The ids of the runs in a runs.csv, of which but its version is checked otherwise.
+    """The ids of the runs in a runs.csv; no other cell of it is looked at but the version.
 
     Raises StageBenchError: as `read_csv`; no column of ids; a newer version.
     """
