@@ -318,6 +318,14 @@ def test_tables_are_written_as_the_csv_module_writes_them(cell: str) -> None:
     assert list(csv.reader(io.StringIO(written, newline=""), strict=True)) == [["one", cell], *rows]
 
 
+def test_a_selection_keeps_the_hits_of_its_own_runs(tmp_path: Path) -> None:
+    runs = [*several("gcn", [0.5, 0.5]), *several("sage", [0.5, 0.5])]
+    found = {str(row["id"]): np.array([True, False]) for row in runs}
+    writing.write(tmp_path, report.make(report.Facts(suite="x"), frame(*runs), hits=found))
+    assert rereading.read(tmp_path).hits.keys() == found.keys()
+    assert rereading.read(tmp_path, wanted={"backbone": ["gcn"]}).hits.keys() == {"gcn-0", "gcn-1"}
+
+
 def test_a_report_of_other_runs_is_not_replaced(
     tmp_path: Path, stage_bench: Callable[..., tuple[int, str, str]]
 ) -> None:
