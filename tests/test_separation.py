@@ -180,7 +180,7 @@ def test_intervals_of_mean_ranks_do_not_depend_on_which_split_is_easier() -> Non
         runs = [
             row | {"id": f"{split} {row['id']}", "split": split}
             for split, level in (("public", public), ("random-60-20-20", random))
-            for name in "abcd"
+            for name in "abcdefghijklmnop"
             for row in several(name, (level + generator.normal(0, 0.01, 6).round(4)).tolist())
         ]
         return [(row.backbone, row.rank, row.low, row.high) for row in made(*runs).mean_ranks]
